@@ -1,0 +1,1 @@
+"""The models of the family, each one step of a sequence."""

@@ -1,0 +1,1 @@
+"""Keras layers, one for each role of the model."""

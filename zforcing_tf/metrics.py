@@ -1,0 +1,56 @@
+"""What is reported about a model: always ratios of two sums, so that batches and replicas do not matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+ACTIVE_VARIANCE = 0.01
+"""A latent unit is active if the variance over data of its posterior mean is above this (Burda et al. 2016)."""
+
+
+class Ratio(keras.metrics.Metric):
+    """`sum of numerators / sum of denominators`; 0 before the first update."""
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(name=name, dtype="float32", **kwargs)
+        self.numerator = self.add_variable((), "zeros", name="numerator")
+        self.denominator = self.add_variable((), "zeros", name="denominator")
+
+    def update_state(self, numerator: tf.Tensor, denominator: tf.Tensor) -> None:
+        """Adds to both sums; scalars."""
+        self.numerator.assign_add(tf.cast(numerator, tf.float32))
+        self.denominator.assign_add(tf.cast(denominator, tf.float32))
+
+    def result(self) -> tf.Tensor:
+        """The ratio, scalar float32."""
+        return tf.math.divide_no_nan(self.numerator.value, self.denominator.value)
+
+
+class Count(keras.metrics.Metric):
+    """A sum that replicas agree on: each adds the same, once."""
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(name=name, dtype="float32", **kwargs)
+        self.total = self.add_variable((), "zeros", aggregation="only_first_replica", name="total")
+
+    def update_state(self, amount: tf.Tensor) -> None:
+        """Adds a scalar."""
+        self.total.assign_add(tf.cast(amount, tf.float32))
+
+    def result(self) -> tf.Tensor:
+        """The sum, scalar float32."""
+        return tf.identity(self.total.value)
+
+
+def bits_per_dim(elbo_total: float, num_steps: int, frame_size: int) -> float:
+    """Minus the bound in bits, for each number of a frame.
+
+    Args:
+        elbo_total: nats, summed over sequences.
+        num_steps: valid steps, summed over sequences.
+        frame_size: D (1 for symbols).
+    """
+    return -elbo_total / (num_steps * frame_size) / 0.6931471805599453

@@ -1,0 +1,383 @@
+"""The model that is trained, scored, sampled and exported: parts of one family, one training step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from zforcing_tf import inference, objectives, unroll
+from zforcing_tf.cells.latent_cell import LatentCell
+from zforcing_tf.inference import Inference, Keep, Parts, Sequences
+from zforcing_tf.layers.auxiliary import Auxiliary
+from zforcing_tf.layers.embedding import START_SYMBOL
+from zforcing_tf.layers.emission import Emission
+from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
+from zforcing_tf.metrics import Count, Ratio
+from zforcing_tf.objectives import Schedule, Terms, Weights
+from zforcing_tf.randomness import Rows, batch_noise, dropout_keep, row_noise, row_seeds
+from zforcing_tf.requests import checked
+from zforcing_tf.training.finite import apply_if_finite
+
+Batch = dict[str, tf.Tensor]
+
+
+class Scores(NamedTuple):
+    """The bound and its parts. elbo [B] nats per sequence; the others [B, T] nats, zero in padding."""
+
+    elbo: tf.Tensor
+    log_prob_per_step: tf.Tensor
+    kl_per_step: tf.Tensor
+
+
+class Latents(NamedTuple):
+    """Posterior of the latents: loc, scale and one sample, [B, T, Z] each, zero in padding."""
+
+    loc: tf.Tensor
+    scale: tf.Tensor
+    latent: tf.Tensor
+
+
+@keras.saving.register_keras_serializable(SERIAL_PACKAGE)
+class SequenceModel(keras.Model):
+    """A stochastic recurrent network over sequences x [B, T, D] (symbols: [B, T] int32).
+
+    Every frame is scored: the first step's input is a frame of zeros (for symbols, none), so that the
+    model is a density of whole sequences and has something to start from when it generates.
+
+    Example:
+        model = models.build(ModelConfig(model="zforcing"), frame_size=16, kind="binary")
+        model.score(x, lengths).elbo          # [B] nats
+        model.generate(num_steps=4, num_sequences=10, seed=1)
+
+    Args:
+        cell: what happens in a step.
+        emission: distribution of the next frame.
+        auxiliary: network of the auxiliary cost, or None.
+        backward_emission: reverse language model of the backward network, or None.
+        kl_weight: schedule of the KL's weight; likewise the two below.
+        auxiliary_weight: of the auxiliary cost.
+        backward_weight: of the backward emission.
+        dropout: rate, in training, on embedded inputs and on features.
+        clip_norm: global norm to which gradients are clipped.
+        enable_xla: whether forward and backward pass of the training step are compiled with XLA.
+        seed: of all noise.
+    """
+
+    def __init__(
+        self,
+        cell: LatentCell,
+        emission: Emission,
+        auxiliary: Auxiliary | None = None,
+        backward_emission: Emission | None = None,
+        kl_weight: Schedule = Schedule(),
+        auxiliary_weight: Schedule = Schedule(0.0, 0.0),
+        backward_weight: Schedule = Schedule(0.0, 0.0),
+        dropout: float = 0.0,
+        clip_norm: float = 100.0,
+        enable_xla: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.emission = emission
+        self.auxiliary = auxiliary
+        self.backward_emission = backward_emission
+        self.schedules = Weights(kl_weight, auxiliary_weight, backward_weight)
+        self.dropout = dropout
+        self.clip_norm = clip_norm
+        self.enable_xla = enable_xla
+        self.seed = seed
+        self.step_counter = self.add_weight(
+            name="step",
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        ratios = ["elbo", "nats_per_step", "kl_per_step", "loss"]
+        ratios += ["auxiliary_per_step"] if auxiliary else []
+        ratios += ["backward_per_step"] if backward_emission else []
+        self.ratios = {name: Ratio(name) for name in ratios}
+        self.gradient_norm = Ratio("gradient_norm")
+        self.skipped_updates = Count("skipped_updates")
+        self._gradients = tf.function(
+            self._loss_and_gradients, autograph=False, jit_compile=enable_xla or None
+        )
+        self._make_functions()
+        for layer in self._flatten_layers(include_self=False):
+            layer.build(None)
+        self.built = True
+
+    def sequences(self, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
+        """Time-major targets, inputs and mask of batch-major x [B, T, ...]."""
+        return inference.sequences(self.first_input(tf.shape(x)[0]), x, lengths)
+
+    def first_input(self, batch_size: tf.Tensor) -> tf.Tensor:
+        """Input of the first step: zeros [B, D], or the start symbol [B] int32."""
+        if self.emission.family.symbols:
+            return tf.fill([batch_size], START_SYMBOL)
+        return tf.zeros((batch_size, self.emission.family.frame_size), self.frame_dtype)
+
+    def infer(
+        self, sequences: Sequences, noise: tf.Tensor, keep: Keep | None = None, **start: Any
+    ) -> Inference:
+        """Posterior and terms of the objective; see `inference.infer`."""
+        parts = Parts(self.cell, self.emission, self.auxiliary, self.backward_emission)
+        return inference.infer(parts, sequences, noise, keep, **start)
+
+    # Training.
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One update from a batch {"x": [B, T, ...], "lengths": [B]}, or this replica's part of one."""
+        context = tf.distribute.get_replica_context()
+        x, lengths = batch["x"], batch["lengths"]
+        rows = Rows.of(context, tf.shape(x)[0])
+        step = self.step_counter.value
+        weights = Weights(*(schedule(step) for schedule in self.schedules))
+        noise, keep_noise = self._training_noise(rows, step, tf.shape(x)[1])
+        gradients, sums = self._gradients(x, lengths, noise, keep_noise, rows.total, weights)
+        gradients = context.all_reduce("SUM", gradients)
+        norm = tf.linalg.global_norm(gradients)
+        gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
+        finite = tf.math.is_finite(norm)
+        apply_if_finite(self.optimizer, gradients, self.trainable_variables, finite)
+        self.step_counter.assign_add(1)
+        self.skipped_updates.update_state(tf.logical_not(finite))
+        self.gradient_norm.update_state(tf.where(finite, norm, 0.0), finite)
+        self._update_ratios({k: tf.where(finite, v, tf.zeros_like(v)) for k, v in sums.items()})
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _loss_and_gradients(
+        self,
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        noise: tf.Tensor,
+        keep_noise: Keep | None,
+        total_rows: tf.Tensor,
+        weights: Weights,
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Gradient of this replica's share of the mean over the global batch, and sums for metrics."""
+        dtype, rate = tf.as_dtype(self.cell.compute_dtype), self.dropout
+        keep = keep_noise and Keep(*(dropout_keep(n, rate, dtype) for n in keep_noise))
+        with tf.GradientTape() as tape:
+            terms = self.infer(self.sequences(x, lengths), noise, keep).terms
+            losses = objectives.loss(terms, weights)
+            loss = tf.reduce_sum(losses) / tf.cast(total_rows, losses.dtype)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(
+            scaled, self.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        # The gradient of a table of symbols comes as slices.
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
+        return gradients, self._sums(terms, losses, lengths)
+
+    def _training_noise(
+        self, rows: Rows, step: tf.Tensor, num_steps: tf.Tensor
+    ) -> tuple[tf.Tensor, Keep | None]:
+        """Noise as a function of (seed, step) and of the rows' place in the global batch."""
+        fold = tf.random.experimental.stateless_fold_in
+        seed = fold(tf.constant([self.seed, 0], tf.int32), tf.cast(step, tf.int32))
+        noise = batch_noise(seed, rows, num_steps, self.cell.latent_size)
+        if not self.dropout:
+            return noise, None
+        widths = (self.cell.embedding.size, self.cell.feature_size)
+        draws = (batch_noise(fold(seed, i + 1), rows, num_steps, w) for i, w in enumerate(widths))
+        return noise, Keep(*draws)
+
+    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Adds a batch to the metrics, with one sample of the posterior.
+
+        A row's noise depends on its "index" [B] int32 in the data, if the batch has one, else on its
+        place in the batch.
+        """
+        x, lengths = batch["x"], batch["lengths"]
+        index = batch.get("index", tf.range(tf.shape(x)[0]))
+        seeds = tf.stack([tf.fill(tf.shape(index), self.seed), index], axis=1)
+        noise = row_noise(seeds, tf.shape(x)[1], self.cell.latent_size)
+        terms = self.infer(self.sequences(x, lengths), noise).terms
+        losses = objectives.loss(terms, Weights(1.0, 0.0, 0.0))
+        self._update_ratios(self._sums(terms, losses, lengths))
+        return {name: ratio.result() for name, ratio in self.ratios.items() if name != "loss"}
+
+    def _sums(
+        self, terms: Terms, losses: tf.Tensor, lengths: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        sums = {
+            "elbo": tf.reduce_sum(objectives.elbo(terms)),
+            "kl": tf.reduce_sum(terms.kl),
+            "loss": tf.reduce_sum(losses),
+            "sequences": tf.cast(tf.size(lengths), losses.dtype),
+            "steps": tf.cast(tf.reduce_sum(lengths), losses.dtype),
+        }
+        if terms.auxiliary is not None:
+            sums["auxiliary"] = tf.reduce_sum(terms.auxiliary)
+        if terms.backward is not None:
+            sums["backward"] = tf.reduce_sum(terms.backward)
+        return sums
+
+    def _update_ratios(self, sums: dict[str, tf.Tensor]) -> None:
+        for name, ratio in self.ratios.items():
+            per_step = name.endswith("_per_step")
+            numerator = name.removesuffix("_per_step").replace("nats", "elbo")
+            ratio.update_state(sums[numerator], sums["steps" if per_step else "sequences"])
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Does nothing: all is built, and Keras's own way fails on uneven replica batches."""
+
+    # Use of a trained model. Rows are independent: of their batch, and of what padding holds.
+
+    def call(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """The bound [B] of {"x", "lengths"}, noise from the model's seed: `score` for Keras."""
+        return self.score(inputs["x"], inputs["lengths"], self.seed).elbo
+
+    def _make_functions(self) -> None:
+        """One graph each for every shape of a request."""
+        family = self.emission.family
+        frame = () if family.symbols else (family.frame_size,)
+        x = tf.TensorSpec((None, None, *frame), self.frame_dtype)
+        lengths = tf.TensorSpec((None,), tf.int32)
+        seeds = tf.TensorSpec((None, 2), tf.int32)
+        num_steps, temperature = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.float32)
+
+        def graph(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        self._score = graph(self._score_rows, x, lengths, seeds)
+        self._encode = graph(self._encode_rows, x, lengths, seeds)
+        self._reconstruct = graph(self._reconstruct_rows, x, lengths, seeds)
+        self._generate = graph(self._generate_rows, num_steps, seeds, temperature)
+        self._continue = graph(self._generate_rows, num_steps, seeds, temperature, x)
+
+    @property
+    def frame_dtype(self) -> tf.DType:
+        """Of x: int32 for symbols, else that of the weights."""
+        symbols = self.emission.family.symbols
+        return tf.int32 if symbols else tf.as_dtype(self.emission.variable_dtype)
+
+    def score(self, x: Any, lengths: Any = None, seed: Any = 0) -> Scores:
+        """One-sample bound of each sequence.
+
+        Args:
+            x: [B, T, D], or [B, T] symbols.
+            lengths: [B] valid steps, 1 to T; all by default.
+            seed: scalar, or [B, 2] int32 with a seed for each row.
+
+        Raises:
+            UserError: a wrong shape, a length outside of 1 to T, a number that is not finite.
+        """
+        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
+        return self._score(x, lengths, row_seeds(seed, tf.shape(x)[0]))
+
+    def _score_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Scores:
+        terms = self._infer_rows(x, lengths, seeds).terms
+        parts = (tf.transpose(terms.log_prob), tf.transpose(terms.kl))
+        return Scores(objectives.elbo(terms), *parts)
+
+    def _infer_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Inference:
+        noise = row_noise(seeds, tf.shape(x)[1], self.cell.latent_size)
+        return self.infer(self.sequences(x, lengths), noise)
+
+    def encode(self, x: Any, lengths: Any = None, seed: Any = 0) -> Latents:
+        """Posterior of the latents of sequences; arguments and errors as `score`."""
+        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
+        return self._encode(x, lengths, row_seeds(seed, tf.shape(x)[0]))
+
+    def _encode_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Latents:
+        inferred = self._infer_rows(x, lengths, seeds).inferred
+        latents = (inferred.posterior_loc, inferred.posterior_scale, inferred.latent)
+        return Latents(*(_batch_major(v, lengths) for v in latents))
+
+    def reconstruct(self, x: Any, lengths: Any = None, seed: Any = 0) -> tf.Tensor:
+        """Mean of the emission [B, T, D] under a sample of the posterior; arguments as `score`."""
+        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
+        return self._reconstruct(x, lengths, row_seeds(seed, tf.shape(x)[0]))
+
+    def _reconstruct_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        parameters = self._infer_rows(x, lengths, seeds).parameters
+        return _batch_major(self.emission.family.mean(parameters), lengths)
+
+    def generate(
+        self,
+        num_steps: int,
+        num_sequences: int | None = None,
+        seed: Any = 0,
+        temperature: Any = 1.0,
+        prefix: Any = None,
+    ) -> tf.Tensor:
+        """Samples of the model, or continuations of a prefix.
+
+        Args:
+            num_steps: T, frames to generate.
+            num_sequences: B; with a prefix, or with row seeds, it follows from them.
+            seed: scalar, or [B, 2] int32 with a seed for each row.
+            temperature: scalar or [B], >= 0; 1 samples the model, 0 follows its modes.
+            prefix: [B, P, D] (or [B, P] symbols) to go on from, its latents drawn from the posterior.
+
+        Returns:
+            x [B, T, D], or [B, T] int32; without the prefix.
+        """
+        if prefix is not None:
+            prefix, _ = checked(self.emission.family, self.frame_dtype, prefix, None)
+            num_sequences = tf.shape(prefix)[0]
+        seeds = row_seeds(seed, 1 if num_sequences is None else num_sequences)
+        temperature = tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
+        if prefix is not None:
+            return self._continue(num_steps, seeds, temperature, prefix)
+        return self._generate(num_steps, seeds, temperature)
+
+    def _generate_rows(
+        self,
+        num_steps: tf.Tensor,
+        seeds: tf.Tensor,
+        temperature: tf.Tensor,
+        prefix: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        cell, emission = self.cell, self.emission
+        batch_size = tf.shape(seeds)[0]
+        state, x = cell.initial_state(batch_size), self.first_input(batch_size)
+        if prefix is not None:
+            lengths = tf.fill([batch_size], tf.shape(prefix)[1])
+            # The prefix's noise must not be that of what follows it.
+            state = self._infer_rows(prefix, lengths, seeds + tf.constant([1 << 30, 0])).state
+            x = tf.cast(prefix[:, -1], x.dtype)
+        noise = row_noise(seeds, num_steps, cell.latent_size + emission.family.noise_size)
+        dtype = tf.float64 if cell.compute_dtype == "float64" else tf.float32
+        noise, temperature = tf.cast(noise, dtype), tf.cast(temperature, dtype)[:, tf.newaxis]
+        _, generated = unroll.generate(cell, emission, state, x, noise, temperature)
+        x = generated.x
+        return tf.transpose(x, (1, 0) if x.shape.rank == 2 else (1, 0, 2))
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        parts = {"cell": self.cell, "emission": self.emission}
+        optional = {"auxiliary": self.auxiliary, "backward_emission": self.backward_emission}
+        parts |= {name: part for name, part in optional.items() if part is not None}
+        return {
+            "name": self.name,
+            **serialised(parts),
+            **{f"{n}_weight": list(dataclasses.astuple(s)) for n, s in self.schedules._asdict().items()},
+            "dropout": self.dropout,
+            "clip_norm": self.clip_norm,
+            "enable_xla": self.enable_xla,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SequenceModel:
+        """The inverse of `get_config`."""
+        config = deserialised(config)
+        names = [f"{name}_weight" for name in Weights._fields]
+        return cls(**{**config, **{name: Schedule(*config[name]) for name in names}})
+
+
+def _batch_major(x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """[T, B, .] -> [B, T, .], zero in padding."""
+    x = tf.transpose(x, (1, 0, 2))
+    mask = tf.sequence_mask(lengths, tf.shape(x)[1])[..., tf.newaxis]
+    return tf.where(mask, x, tf.zeros_like(x))

@@ -1,0 +1,49 @@
+"""No non-finite update ever reaches a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def apply_if_finite(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[tf.Tensor],
+    variables: Sequence[keras.Variable],
+    finite: tf.Tensor,
+) -> None:
+    """Applies gradients, or leaves weights, moments and iterations alone.
+
+    Args:
+        optimizer: Keras optimizer, built.
+        gradients: already summed over replicas, the same on each.
+        variables: what they belong to.
+        finite: scalar bool, the same on each replica.
+    """
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync
+
+    def apply(gradients: Sequence[tf.Tensor]) -> None:
+        # `apply` sums over replicas once more.
+        optimizer.apply([g / replicas for g in gradients], variables)
+
+    if replicas == 1:
+        tf.cond(finite, lambda: _done(apply(gradients)), lambda: False)
+        return
+
+    def across(strategy: tf.distribute.Strategy, finite: Any, gradients: Any) -> Any:
+        # A replica cannot branch around an update, which needs all replicas: branch here, once for all.
+        def update() -> bool:
+            strategy.extended.call_for_each_replica(apply, args=(gradients,))
+            return True
+
+        return tf.cond(strategy.experimental_local_results(finite)[0], update, lambda: False)
+
+    context.merge_call(across, args=(finite, list(gradients)))
+
+
+def _done(_: None) -> bool:
+    return True

@@ -1,0 +1,215 @@
+"""The one time loop, and the three steps that run in it.
+
+Training, scoring, sampling and streaming differ in two questions only: where the latent comes from
+(posterior or prior), and where the next frame comes from (the data or the model's own emission).
+
+| step       | latent from | frame from   | used by                                          |
+| ---------- | ----------- | ------------ | ------------------------------------------------ |
+| `infer`    | posterior   | data         | training, scoring, encoding, reconstruction      |
+| `observe`  | prior       | data         | filtering a known prefix; streaming, call by call |
+| `generate` | prior       | own emission | samples                                          |
+
+A step is a pure function `step(weights, state, inputs) -> state, outputs`. Everything that it multiplies
+with arrives in `weights`, tensors that were made once before the loop, never as a captured variable:
+so the loop as a whole is a function of tensors, for which a gradient can be written by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from zforcing_tf.cells.latent_cell import LatentCell, Structure
+    from zforcing_tf.layers.emission import Emission
+
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+class Inferred(NamedTuple):
+    """What `infer` leaves for the objectives, each [B, .] in the loop and [T, B, .] after it."""
+
+    latent: tf.Tensor
+    posterior_loc: tf.Tensor
+    posterior_scale: tf.Tensor
+    features: tf.Tensor
+    past: Structure
+    """What the prior of the same step sees (`LatentCell.past`)."""
+
+
+class Observed(NamedTuple):
+    """What `observe` gives, each [B, .] in the loop and [T, B, .] after it."""
+
+    latent: tf.Tensor
+    features: tf.Tensor
+
+
+class Generated(NamedTuple):
+    """What `generate` gives, each [B, .] in the loop and [T, B, .] after it."""
+
+    latent: tf.Tensor
+    features: tf.Tensor
+    parameters: tf.Tensor
+    """Emission parameters, float32 at least."""
+    x: tf.Tensor
+    """The frame drawn: [B, D], or [B] int32 for symbols."""
+
+
+def unroll(
+    step: Step,
+    weights: Structure,
+    state: Structure,
+    inputs: Structure,
+    output_dtypes: Structure,
+    *,
+    reverse: bool = False,
+) -> tuple[Structure, Structure]:
+    """Runs a step over time.
+
+    Args:
+        step: `step(weights, state, inputs[t]) -> state, outputs[t]`.
+        weights: structure of tensors that all steps share.
+        state: structure of [B, .] tensors before the first step.
+        inputs: structure of [T, B, .] tensors; T >= 1 may be unknown until run time.
+        output_dtypes: structure of dtypes, one for each output of the step.
+        reverse: whether time runs from T-1 down to 0. Outputs keep the order of the inputs.
+
+    Returns:
+        The state after the last step, and the outputs, structure of [T, B, .].
+    """
+    flat_inputs = tf.nest.flatten(inputs)
+    static_steps = flat_inputs[0].shape[0]
+    num_steps = static_steps if static_steps is not None else tf.shape(flat_inputs[0])[0]
+    # A TensorArray is read in constant time; indexing `inputs[t]` costs its gradient a whole [T, B, .] per step.
+    arrays = [
+        tf.TensorArray(x.dtype, size=num_steps, element_shape=x.shape[1:]).unstack(x)
+        for x in flat_inputs
+    ]
+    collected = [tf.TensorArray(dtype, size=num_steps) for dtype in tf.nest.flatten(output_dtypes)]
+
+    def body(i: tf.Tensor, state: Structure, collected: list[Any]) -> tuple[Any, ...]:
+        t = num_steps - 1 - i if reverse else i
+        inputs_t = tf.nest.pack_sequence_as(inputs, [array.read(t) for array in arrays])
+        state, outputs = step(weights, state, inputs_t)
+        flat_outputs = tf.nest.flatten(outputs)
+        collected = [a.write(t, v) for a, v in zip(collected, flat_outputs, strict=True)]
+        return i + 1, state, collected
+
+    _, state, collected = tf.while_loop(
+        cond=lambda i, *_: i < num_steps,
+        body=body,
+        loop_vars=(tf.constant(0), state, collected),
+        shape_invariants=(
+            tf.TensorShape([]),
+            tf.nest.map_structure(lambda v: tf.TensorShape([None, *v.shape[1:]]), state),
+            [tf.TensorShape(None)] * len(collected),
+        ),
+        maximum_iterations=num_steps,  # without it XLA cannot differentiate the loop
+    )
+    outputs = tf.nest.pack_sequence_as(output_dtypes, [array.stack() for array in collected])
+    return state, outputs
+
+
+def infer(
+    cell: LatentCell,
+    state: Structure,
+    drive: tf.Tensor,
+    context: Structure,
+    noise: tf.Tensor,
+) -> tuple[Structure, Inferred]:
+    """Latents from the posterior, frames from the data: `z[t] = loc_q + scale_q * noise[t]`.
+
+    Args:
+        cell: the model.
+        state: before the first step.
+        drive: `cell.drive(x)`, [T, B, G].
+        context: `cell.context(y, mask).posterior`, structure of [T, B, .].
+        noise: standard normal, [T, B, Z].
+
+    Returns:
+        The final state, and all that depends on the recurrence, [T, B, .].
+    """
+
+    def step(weights: Structure, state: Structure, now: Any) -> tuple[Structure, Inferred]:
+        drive, context, noise = now
+        conditioning = cell.condition(weights, state, drive)
+        loc, scale = cell.posterior(weights, conditioning, context)
+        latent = loc + scale * noise
+        state, features = cell.advance(weights, conditioning, latent)
+        return state, Inferred(latent, loc, scale, features, cell.past(conditioning))
+
+    dtype = noise.dtype
+    past = tf.nest.map_structure(lambda _: dtype, cell.past_structure)
+    dtypes = Inferred(dtype, dtype, dtype, dtype, past)
+    return unroll(step, cell.loop_weights("posterior"), state, (drive, context, noise), dtypes)
+
+
+def observe(
+    cell: LatentCell, state: Structure, drive: tf.Tensor, noise: tf.Tensor
+) -> tuple[Structure, Observed]:
+    """Latents from the prior, frames from the data: filters what is known so far.
+
+    Args:
+        cell: the model.
+        state: before the first step.
+        drive: `cell.drive(x)`, [T, B, G].
+        noise: standard normal, [T, B, Z].
+
+    Returns:
+        The final state; latents and features, [T, B, .].
+    """
+
+    def step(weights: Structure, state: Structure, now: Any) -> tuple[Structure, Observed]:
+        return prior_step(cell, weights, state, *now)
+
+    dtypes = Observed(noise.dtype, noise.dtype)
+    return unroll(step, cell.loop_weights("prior"), state, (drive, noise), dtypes)
+
+
+def prior_step(
+    cell: LatentCell, weights: Structure, state: Structure, drive: tf.Tensor, noise: tf.Tensor
+) -> tuple[Structure, Observed]:
+    """One step of `observe`, without the loop: the streaming step. Arguments are [B, .]."""
+    conditioning = cell.condition(weights, state, drive)
+    loc, scale = cell.prior(cell.past(conditioning))
+    latent = loc + scale * noise
+    state, features = cell.advance(weights, conditioning, latent)
+    return state, Observed(latent, features)
+
+
+def generate(
+    cell: LatentCell,
+    emission: Emission,
+    state: Structure,
+    x: tf.Tensor,
+    noise: tf.Tensor,
+    temperature: tf.Tensor,
+) -> tuple[Structure, Generated]:
+    """Latents from the prior, frames from the model's own emission.
+
+    Args:
+        cell: the model.
+        emission: draws the next frame.
+        state: before the first step.
+        x: the input of the first step, [B, D] or [B] int32.
+        noise: standard normal, [T, B, Z + emission.noise_size].
+        temperature: [B, 1]; scales the deviation of latents, and the emission's randomness.
+
+    Returns:
+        The final (state, x), to go on from, and what was generated, [T, B, .].
+    """
+
+    def step(weights: Structure, now: Structure, noise: tf.Tensor) -> tuple[Structure, Generated]:
+        state, x = now
+        latent_noise, frame_noise = tf.split(noise, [cell.latent_size, -1], axis=-1)
+        latent_noise = tf.cast(temperature * latent_noise, cell.compute_dtype)
+        state, seen = prior_step(cell, weights, state, cell.drive(x), latent_noise)
+        parameters = emission(seen.features, emission.skip(cell, x))
+        x = emission.family.sample(parameters, frame_noise, temperature)
+        return (state, x), Generated(seen.latent, seen.features, parameters, x)
+
+    dtype = tf.as_dtype(cell.compute_dtype)
+    dtypes = Generated(dtype, dtype, noise.dtype, x.dtype)
+    return unroll(step, cell.loop_weights("prior"), (state, x), noise, dtypes)
