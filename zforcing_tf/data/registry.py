@@ -1,0 +1,43 @@
+"""The one place where datasets are registered.
+
+To add a dataset, write a module with `load(config: DataConfig) -> Dataset` and name it in
+`_LOADERS`; every program then accepts it as `--dataset`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from zforcing_tf.config import DataConfig
+from zforcing_tf.data.spec import Dataset
+from zforcing_tf.data.validation import validate
+from zforcing_tf.errors import UserError
+
+# Modules, not functions: TensorFlow Datasets takes seconds to import and is not always needed.
+_LOADERS = {
+    "binarized_mnist": "zforcing_tf.data.binarized_mnist",
+    "digits": "zforcing_tf.data.digits",
+    "linear_gaussian": "zforcing_tf.data.linear_gaussian",
+}
+
+
+def dataset_names() -> tuple[str, ...]:
+    """All names that `--dataset` accepts, sorted."""
+    return tuple(sorted(_LOADERS))
+
+
+def load(config: DataConfig) -> Dataset:
+    """Loads and checks the dataset `config.dataset`, generating it on first use if need be.
+
+    Raises:
+      UserError: the name is unknown, the data cannot be had, or the data is bad.
+    """
+    name = config.dataset
+    if name not in _LOADERS:
+        close = difflib.get_close_matches(name, _LOADERS, n=1)
+        hint = f"did you mean {close[0]!r}? Known" if close else "known"
+        raise UserError(f"unknown dataset {name!r}: {hint} are {', '.join(dataset_names())}")
+    dataset: Dataset = importlib.import_module(_LOADERS[name]).load(config)
+    validate(dataset, config.max_length)
+    return dataset

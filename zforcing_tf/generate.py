@@ -1,0 +1,75 @@
+"""Samples, reconstructions and completions of a trained run: a picture and the arrays behind it.
+
+  python -m zforcing_tf.generate --run_dir=runs/digits
+
+writes samples/samples.png and samples/samples.npz into the run directory. The picture shows, row by
+row: real sequences of the test split, their reconstructions through the latents, samples at two
+temperatures, and the real sequences' first half completed by the model. learning_curves.png shows
+the training. Takes seconds.
+"""
+
+from absl import flags
+
+from zforcing_tf import programs
+from zforcing_tf.errors import UserError
+
+_RUN_DIR = flags.DEFINE_string("run_dir", "", "Folder of the run.")
+_NUM_SEQUENCES = flags.DEFINE_integer(
+    "num_sequences", 16, "Sequences in each row.", lower_bound=1, upper_bound=1000
+)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", 0.7, "Of the second row of samples; the first has 1.", lower_bound=0.0
+)
+_NUM_STEPS = flags.DEFINE_integer(
+    "num_steps", 0, "Length of samples, in steps; 0: that of the longest real one.", lower_bound=0
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2**31 - 1)
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
+)
+
+
+def main() -> None:
+    """Runs the program."""
+    if not _RUN_DIR.value:
+        raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
+    import dataclasses
+
+    from zforcing_tf import pictures
+    from zforcing_tf.data import registry
+    from zforcing_tf.sampling import gallery
+    from zforcing_tf.training.checkpoint import load_model
+    from zforcing_tf.training.fit import History
+    from zforcing_tf.training.run_directory import RunDirectory
+
+    model, experiment, spec, _ = load_model(_RUN_DIR.value, _CHECKPOINT.value)
+    data = experiment.data
+    if _DATA_DIR.value is not None:
+        data = dataclasses.replace(data, data_dir=_DATA_DIR.value)
+    rows = gallery(
+        model,
+        registry.load(data).test,
+        num_sequences=_NUM_SEQUENCES.value,
+        num_steps=_NUM_STEPS.value or spec.max_length,
+        temperature=_TEMPERATURE.value,
+        seed=_SEED.value,
+    )
+    run = RunDirectory(_RUN_DIR.value)
+    written = [pictures.save_arrays(run.samples / "samples.npz", rows)]
+    written += pictures.save_gallery(run.samples / "samples.png", rows, spec)
+    history = History(run.history).rows()
+    if history:
+        written.append(pictures.save_curves(run.samples / "learning_curves.png", history))
+    print("\n".join(str(path) for path in written))
+
+
+def run() -> None:
+    """Entry point of the command."""
+    programs.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,237 @@
+"""Trains the model of a configuration: epochs, validation, checkpoints, resumption."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from zforcing_tf import models
+from zforcing_tf.config import ExperimentConfig
+from zforcing_tf.data import pipeline, registry
+from zforcing_tf.data.spec import Dataset, DataSpec
+from zforcing_tf.errors import UserError
+from zforcing_tf.scoring import evaluate
+from zforcing_tf.sequence_model import SequenceModel
+from zforcing_tf.training import distribution, progress
+from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
+from zforcing_tf.training.interruption import Interruption
+from zforcing_tf.training.json_files import write_atomically, write_json
+from zforcing_tf.training.run_directory import RunDirectory
+from zforcing_tf.training.summaries import Summaries
+
+Logs = dict[str, float]
+
+
+class Stopped(Exception):
+    """A signal ended the training, after a checkpoint.
+
+    Attributes:
+        exit_code: what the process is to end with.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("stopped by a signal")
+        self.exit_code = exit_code
+
+
+def compiled_model(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
+    """The model of a configuration with its optimizer, ready to train or to be restored."""
+    keras.utils.set_random_seed(config.run.seed)
+    with distribution.strategy(config.run).scope():
+        model = models.build(config, spec)
+        model.compile(
+            optimizer=models.optimizer(config, model),
+            run_eagerly=config.run.run_eagerly,
+            jit_compile=False,  # the model compiles the parts that gain by it
+        )
+    return model
+
+
+def fit(config: ExperimentConfig) -> dict[str, Any]:
+    """Trains until `--train_epochs`, or goes on with a run that is there, and evaluates the best epoch.
+
+    Returns:
+        The run's results, as in its `results.json`.
+
+    Raises:
+        UserError: data, run directory or checkpoints that cannot be used.
+        Stopped: a signal came; what was trained is in a checkpoint.
+    """
+    run = RunDirectory(config.run.run_dir)
+    # What can be wrong with data and model shows before the run directory takes the configuration.
+    dataset = registry.load(config.data)
+    model = compiled_model(config, dataset.spec)
+    with run.lock():
+        run.open_for_training(config)
+        write_json(run.data, dataset.spec.to_json())
+        training = _Training(config, dataset, model, run)
+        training.run()
+        return training.results()
+
+
+class _Training:
+    """One call of `fit`: what its epochs share."""
+
+    def __init__(
+        self, config: ExperimentConfig, dataset: Dataset, model: SequenceModel, run: RunDirectory
+    ) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.model = model
+        self.run_directory = run
+        self.checkpoints = Checkpoints(run.checkpoints, model, config.run.keep_checkpoints)
+        self.summaries = Summaries(run.summaries)
+        self.history = History(run.history)
+        self.progress = Progress()
+        self.validation = pipeline.evaluation_batches(
+            dataset.validation, config.run.eval_batch_size
+        )
+
+    def run(self) -> None:
+        restored = self.checkpoints.restore("last")
+        if restored is not None:
+            self.progress = restored
+            place = f"epoch {restored.epoch}" + (f", batch {restored.batch}" * bool(restored.batch))
+            print(f"resuming {self.run_directory.path} after {place}")
+        self.history.keep(self.progress.epoch)
+        with Interruption() as interruption:
+            while not self._done():
+                self._epoch(interruption)
+        self.summaries.flush()
+
+    def _done(self) -> bool:
+        now, run = self.progress, self.config.run
+        waited = now.epoch - now.best_epoch
+        return now.epoch >= run.train_epochs or bool(run.patience and waited >= run.patience)
+
+    def _epoch(self, interruption: Interruption) -> None:
+        config, now, started = self.config.run, self.progress, time.monotonic()
+        batches = pipeline.training_batches(
+            self.dataset.train, config.batch_size, config.seed, now.epoch, now.batch
+        )
+        callback = progress.StepCallback(
+            interruption, config.profile_steps, str(self.run_directory.summaries)
+        )
+        logs = self.model.fit(
+            batches,
+            epochs=now.epoch + 1,
+            initial_epoch=now.epoch,
+            shuffle=False,
+            verbose=progress.verbosity(),
+            callbacks=[callback],
+        ).history
+        train = {name: float(values[-1]) for name, values in logs.items()}
+        total = pipeline.batches_per_epoch(self.dataset.train, config.batch_size)
+        if now.batch + callback.batches < total:
+            seconds = now.seconds + time.monotonic() - started
+            batch = now.batch + callback.batches
+            self._save("last", dataclasses.replace(now, batch=batch, seconds=seconds))
+            raise Stopped(interruption.exit_code)
+        validation = self.model.evaluate(self.validation, verbose=0, return_dict=True)
+        elbo = float(validation["elbo"])
+        best = now.best_elbo is None or elbo > now.best_elbo
+        self.progress = Progress(
+            epoch=now.epoch + 1,
+            best_elbo=elbo if best else now.best_elbo,
+            best_epoch=now.epoch + 1 if best else now.best_epoch,
+            seconds=now.seconds + time.monotonic() - started,
+        )
+        self._report(train, validation, best)
+        if best:
+            self._save("best", self.progress)
+        self._save("last", self.progress)
+        if interruption.received is not None:
+            raise Stopped(interruption.exit_code)
+
+    def _save(self, kind: Kind, progress: Progress) -> None:
+        try:
+            self.checkpoints.save(kind, progress)
+        except OSError as error:
+            raise UserError(
+                f"cannot write a checkpoint into {self.checkpoints.directory} ({error.strerror}); "
+                "make room, then give the same command to go on"
+            ) from error
+
+    def _report(self, train: Logs, validation: Logs, best: bool) -> None:
+        now, step = self.progress, int(self.model.step_counter.numpy())
+        self.history.append(now.epoch, step, train, validation)
+        self.summaries.scalars("train", step, train)
+        self.summaries.scalars("validation", step, validation)
+        self.summaries.samples(
+            step, self.model, self.dataset.spec, self.config.run.summary_samples
+        )
+        line = progress.epoch_line(now.epoch, self.config.run.train_epochs, train, validation, best)
+        print(line, flush=True)
+        with open(self.run_directory.log, "a") as log:
+            log.write(line + "\n")
+
+    def results(self) -> dict[str, Any]:
+        """Evaluates the best epoch on validation and test data, and writes it down."""
+        now = self.progress
+        if self.checkpoints.restore_weights("best") is None:
+            raise UserError(
+                f"{self.run_directory.path} has no epoch to evaluate; give --train_epochs of 1 or more"
+            )
+        config, spec = self.config, self.dataset.spec
+        results: dict[str, Any] = {
+            "model": config.model.model,
+            "dataset": spec.name,
+            "seed": config.run.seed,
+            "parameters": int(sum(v.value.shape.num_elements() for v in self.model.trainable_variables)),
+            "epochs": now.epoch,
+            "best_epoch": now.best_epoch,
+            "step": int(self.model.step_counter.numpy()),
+            "seconds": round(now.seconds, 1),
+        }
+        for name in ("validation", "test"):
+            results[name] = evaluate(
+                self.model, spec, self.dataset.split(name), config.run.eval_batch_size
+            )
+        self.run_directory.write_results(results)
+        return results
+
+
+class History:
+    """Learning curves of a run as a table, one row an epoch, `history.csv`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def rows(self) -> list[dict[str, float]]:
+        """All rows; none before the first epoch."""
+        if not self.path.exists():
+            return []
+        with open(self.path, newline="") as file:
+            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+    def keep(self, epochs: int) -> None:
+        """Drops rows of epochs later than that, which will be trained again."""
+        self._write([row for row in self.rows() if row["epoch"] <= epochs])
+
+    def append(
+        self, epoch: int, step: int, train: Mapping[str, float], validation: Mapping[str, float]
+    ) -> None:
+        """Adds an epoch."""
+        row: dict[str, float] = {"epoch": epoch, "step": step}
+        row |= {f"train_{name}": value for name, value in train.items()}
+        row |= {f"validation_{name}": float(value) for name, value in validation.items()}
+        self._write([*self.rows(), row])
+
+    def _write(self, rows: list[dict[str, float]]) -> None:
+        if not rows:
+            self.path.unlink(missing_ok=True)
+            return
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, text.getvalue())

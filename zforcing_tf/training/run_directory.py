@@ -1,0 +1,196 @@
+"""The folder of a run: what it holds, who may write there, and what may be resumed in it.
+
+config.json       the configuration        flags.txt     the same, for --flagfile
+environment.json  versions and machine     results.json  what evaluations found
+data.json         what the data is         history.csv   learning curves, one row an epoch
+checkpoints/  summaries/  samples/         log.txt       what was printed
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from zforcing_tf import config as configuration
+from zforcing_tf.config import ExperimentConfig
+from zforcing_tf.errors import UserError
+from zforcing_tf.training.environment import environment
+from zforcing_tf.training.json_files import read_json, write_atomically, write_json
+
+
+class RunDirectory:
+    """The folder `--run_dir`. Making the object touches no file.
+
+    Raises:
+        UserError: an empty path.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        if not str(path):
+            raise UserError("--run_dir is empty; give the folder of the run, such as runs/first")
+        self.path = Path(path).expanduser()
+        self.config = self.path / "config.json"
+        self.flags = self.path / "flags.txt"
+        self.environment = self.path / "environment.json"
+        self.results = self.path / "results.json"
+        self.log = self.path / "log.txt"
+        self.data = self.path / "data.json"
+        self.history = self.path / "history.csv"
+        self.checkpoints = self.path / "checkpoints"
+        self.summaries = self.path / "summaries"
+        self.samples = self.path / "samples"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Makes the folder where it is missing, and keeps every other process from training in it.
+
+        The lock goes with the process, however that ends.
+
+        Raises:
+            UserError: another process holds the lock, or the folder cannot be made or written.
+        """
+        self._make()
+        with self._lock_file() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise UserError(
+                    f"process {owner} is training in {self.path}; "
+                    "wait until it ends, or give another --run_dir"
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+                logging.warning(
+                    "%s: this file system has no locks; train there only once", file.name
+                )
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+            file.truncate(0)
+
+    def open_for_training(self, config: ExperimentConfig) -> bool:
+        """Begins the run, or finds that it is to be resumed; to be called while holding the lock.
+
+        The folder afterwards holds `config`. On resuming, settings that do not change the
+        experiment may differ from the earlier ones.
+
+        Returns:
+            Whether there is a run to resume.
+
+        Raises:
+            UserError: the folder holds another experiment, cannot be written, or has lost its
+                configuration.
+        """
+        self._make()
+        resumed = self.config.exists()
+        if resumed:
+            earlier = self.open_for_reading()
+            changes = earlier.differences(config, ignore=configuration.resumable())
+            if changes:
+                raise UserError(
+                    f"{self.path} holds another experiment ({'; '.join(changes)}); give another "
+                    f"--run_dir, or its own flags with --flagfile={self.flags}"
+                )
+        elif self.checkpoints.is_dir() and any(self.checkpoints.iterdir()):
+            raise UserError(
+                f"{self.checkpoints} holds checkpoints, but {self.config} is missing; "
+                "put that file back, or give another --run_dir"
+            )
+        else:
+            self._write(self.environment, environment())
+        self._write(self.flags, configuration.to_flags_text(config))
+        # Last: where it exists, the run exists.
+        self._write(self.config, config.to_json())
+        for folder in (self.checkpoints, self.summaries, self.samples):
+            folder.mkdir(exist_ok=True)
+        return resumed
+
+    def open_for_reading(self) -> ExperimentConfig:
+        """The configuration of the run.
+
+        Raises:
+            UserError: there is no run here, or its configuration is damaged.
+        """
+        if not self.config.is_file():
+            raise UserError(
+                f"no run at {self.path}; train one with "
+                f"python -m zforcing_tf.train --run_dir={self.path}"
+            )
+        try:
+            return ExperimentConfig.from_json(read_json(self.config))
+        except UserError as error:
+            raise UserError(f"{self.config} cannot be used: {error}") from error
+
+    def read_results(self) -> dict[str, Any]:
+        """All results written so far, by key; empty before the first.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        if not self.results.exists():
+            return {}
+        try:
+            return read_json(self.results)
+        except UserError as error:
+            raise UserError(f"{self.results} cannot be used: {error}; move it away") from error
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Adds results to `results.json`; a key that is there already gets the new value.
+
+        Readers see the old file or the new one, and two writers at once lose nothing. JSON knows no
+        NaN and no infinity: such a number becomes null.
+
+        Raises:
+            UserError: the file there is damaged, or cannot be written.
+        """
+        self._make()
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            self._write(self.results, {**self.read_results(), **results})
+        finally:
+            os.close(folder)
+
+    def _lock_file(self) -> TextIO:
+        path = self.path / ".lock"
+        try:
+            return open(path, "a+", encoding="utf-8")
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def _write(self, path: Path, content: str | Mapping[str, Any]) -> None:
+        try:
+            if isinstance(content, str):
+                write_atomically(path, content)
+            else:
+                write_json(path, content)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def _make(self) -> None:
+        """Makes the folder, and finds out whether one can write there by doing so."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except FileExistsError:
+            raise UserError(
+                f"--run_dir={self.path} is a file; give a folder, which is made if it is missing"
+            ) from None
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return UserError(f"cannot write {path}: {reason}; mend that, or give another --run_dir")
