@@ -9,29 +9,31 @@ perplexity, lower is better.
 
 from absl import flags
 
-from zforcing_tf import config, programs
+from zforcing_tf import programs
 from zforcing_tf.errors import UserError
 
-_RUN_DIRS = flags.DEFINE_list("run_dir", [], "Folders of the runs, separated by commas.")
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which data.")
-_NUM_SAMPLES = flags.DEFINE_integer(
-    "num_samples", 1, "The bound is the mean of as many one-sample bounds.", lower_bound=1
-)
-_CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
-)
-_EVAL_BATCH_SIZE = flags.DEFINE_integer(
-    "eval_batch_size", 256, "Sequences scored at once.", lower_bound=1
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2000)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
-)
+
+def define_flags() -> None:
+    """Defines the flags of the program."""
+    flags.DEFINE_list("run_dir", [], "Folders of the runs, separated by commas.")
+    flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which data.")
+    flags.DEFINE_integer(
+        "num_samples", 1, "The bound is the mean of as many one-sample bounds.", lower_bound=1
+    )
+    flags.DEFINE_enum(
+        "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
+    )
+    flags.DEFINE_integer("eval_batch_size", 256, "Sequences scored at once.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2000)
+    flags.DEFINE_string(
+        "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
+    )
 
 
 def main() -> None:
     """Runs the program."""
-    if not _RUN_DIRS.value:
+    given = flags.FLAGS
+    if not given.run_dir:
         raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
     import dataclasses
 
@@ -41,27 +43,26 @@ def main() -> None:
     from zforcing_tf.training.run_directory import RunDirectory
 
     rows = []
-    for path in _RUN_DIRS.value:
-        model, experiment, spec, step = load_model(path, _CHECKPOINT.value)
+    for path in given.run_dir:
+        model, experiment, spec, step = load_model(path, given.checkpoint)
         data = experiment.data
-        if _DATA_DIR.value is not None:
-            data = dataclasses.replace(data, data_dir=_DATA_DIR.value)
-        split = registry.load(data).split(_SPLIT.value)
-        numbers = evaluate(
-            model, spec, split, _EVAL_BATCH_SIZE.value, _NUM_SAMPLES.value, _SEED.value
-        )
+        if given.data_dir is not None:
+            data = dataclasses.replace(data, data_dir=given.data_dir)
+        split = registry.load(data).split(given.split)
+        numbers = evaluate(model, spec, split, given.eval_batch_size, given.num_samples, given.seed)
         run = RunDirectory(path)
         numbers["step"] = step
         known = run.read_results()
-        run.write_results({_SPLIT.value: numbers})
-        sizes = {name: known[name] for name in ("parameters", "seconds") if name in known}
-        rows.append((path, {**numbers, **sizes}))
-    print(f"{_SPLIT.value} data, {_CHECKPOINT.value} epoch, {_NUM_SAMPLES.value} sample(s):")
+        run.write_results({given.split: numbers})
+        numbers |= {name: known[name] for name in ("parameters", "seconds") if name in known}
+        rows.append((path, numbers))
+    print(f"{given.split} data, {given.checkpoint} epoch, {given.num_samples} sample(s):")
     print(table(rows))
 
 
 def run() -> None:
     """Entry point of the command."""
+    define_flags()
     programs.run(main)
 
 

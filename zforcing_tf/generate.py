@@ -13,28 +13,35 @@ from absl import flags
 from zforcing_tf import programs
 from zforcing_tf.errors import UserError
 
-_RUN_DIR = flags.DEFINE_string("run_dir", "", "Folder of the run.")
-_NUM_SEQUENCES = flags.DEFINE_integer(
-    "num_sequences", 16, "Sequences in each row.", lower_bound=1, upper_bound=1000
-)
-_TEMPERATURE = flags.DEFINE_float(
-    "temperature", 0.7, "Of the second row of samples; the first has 1.", lower_bound=0.0
-)
-_NUM_STEPS = flags.DEFINE_integer(
-    "num_steps", 0, "Length of samples, in steps; 0: that of the longest real one.", lower_bound=0
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2**31 - 1)
-_CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
-)
+
+def define_flags() -> None:
+    """Defines the flags of the program."""
+    flags.DEFINE_string("run_dir", "", "Folder of the run.")
+    flags.DEFINE_integer(
+        "num_sequences", 16, "Sequences in each row.", lower_bound=1, upper_bound=1000
+    )
+    flags.DEFINE_float(
+        "temperature", 0.7, "Of the second row of samples; the first has 1.", lower_bound=0.0
+    )
+    flags.DEFINE_integer(
+        "num_steps",
+        0,
+        "Length of samples, in steps; 0: that of the longest real one.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2**31 - 1)
+    flags.DEFINE_enum(
+        "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
+    )
 
 
 def main() -> None:
     """Runs the program."""
-    if not _RUN_DIR.value:
+    given = flags.FLAGS
+    if not given.run_dir:
         raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
     import dataclasses
 
@@ -45,19 +52,19 @@ def main() -> None:
     from zforcing_tf.training.fit import History
     from zforcing_tf.training.run_directory import RunDirectory
 
-    model, experiment, spec, _ = load_model(_RUN_DIR.value, _CHECKPOINT.value)
+    model, experiment, spec, _ = load_model(given.run_dir, given.checkpoint)
     data = experiment.data
-    if _DATA_DIR.value is not None:
-        data = dataclasses.replace(data, data_dir=_DATA_DIR.value)
+    if given.data_dir is not None:
+        data = dataclasses.replace(data, data_dir=given.data_dir)
     rows = gallery(
         model,
         registry.load(data).test,
-        num_sequences=_NUM_SEQUENCES.value,
-        num_steps=_NUM_STEPS.value or spec.max_length,
-        temperature=_TEMPERATURE.value,
-        seed=_SEED.value,
+        num_sequences=given.num_sequences,
+        num_steps=given.num_steps or spec.max_length,
+        temperature=given.temperature,
+        seed=given.seed,
     )
-    run = RunDirectory(_RUN_DIR.value)
+    run = RunDirectory(given.run_dir)
     written = [pictures.save_arrays(run.samples / "samples.npz", rows)]
     written += pictures.save_gallery(run.samples / "samples.png", rows, spec)
     history = History(run.history).rows()
@@ -68,6 +75,7 @@ def main() -> None:
 
 def run() -> None:
     """Entry point of the command."""
+    define_flags()
     programs.run(main)
 
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from zforcing_tf import objectives, unroll
-from zforcing_tf.cells.latent_cell import LatentCell, Structure
+from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.objectives import Terms
+from zforcing_tf.unroll import Structure
 
 
 class Parts(NamedTuple):
@@ -78,6 +79,7 @@ def infer(
     state: Structure = None,
     backward_state: Structure = None,
     start_is_data: bool = False,
+    training: bool = False,
 ) -> Inference:
     """Posterior, and all terms of the objective.
 
@@ -90,15 +92,16 @@ def infer(
         backward_state: of the backward network behind the last step; zeros by default.
         start_is_data: whether inputs[0] is a frame of the data, which the backward emission then
             predicts like the others.
+        training: whether the gradient will be asked for.
     """
     inputs, targets, mask = sequences
     cell, emission = parts.cell, parts.emission
     if state is None:
         state = cell.initial_state(tf.shape(mask)[1])
-    context = cell.context(targets, mask, backward_state)
+    context = cell.context(targets, mask, backward_state, training)
     drive = cell.drive(inputs, keep.inputs if keep else None)
     noise = tf.cast(noise, cell.compute_dtype)
-    state, inferred = unroll.infer(cell, state, drive, context.posterior, noise)
+    state, inferred = unroll.infer(cell, state, drive, context.posterior, noise, training)
 
     prior = cell.prior(inferred.past)
     kl = objectives.divergence((inferred.posterior_loc, inferred.posterior_scale), prior)

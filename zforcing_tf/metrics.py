@@ -1,4 +1,4 @@
-"""What is reported about a model: always ratios of two sums, so that batches and replicas do not matter."""
+"""What is reported: ratios of two sums, so that batches and replicas do not matter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import keras
 import tensorflow as tf
 
 ACTIVE_VARIANCE = 0.01
-"""A latent unit is active if the variance over data of its posterior mean is above this (Burda et al. 2016)."""
+"""A latent unit is active if the variance over data of its posterior mean is above this (Burda et
+al.
+
+2016).
+"""
 
 
 class Ratio(keras.metrics.Metric):

@@ -1,6 +1,7 @@
 """The bound, the costs that are added to it in training, and the schedules of their weights.
 
-Equation numbers are those of Goyal et al., "Z-Forcing: Training Stochastic Recurrent Networks", NIPS 2017.
+Equation numbers are those of Goyal et al., "Z-Forcing: Training Stochastic Recurrent Networks",
+NIPS 2017.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ tfd = tfp.distributions
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A weight that moves by `step` an update from `start` until it is `end` (KL annealing and its like).
+    """A weight that moves by `step` an update from `start` to `end` (KL annealing and its like).
 
     Attributes:
         start: weight of the first update.
         end: weight in the end.
-        step: change an update, always towards `end`; 0 stays at `start`... unless `start == end`.
+        step: change an update, always towards `end`; 0 stays at `start`.
     """
 
     start: float = 1.0
@@ -33,8 +34,9 @@ class Schedule:
     def __call__(self, update: tf.Tensor) -> tf.Tensor:
         """Weight of an update (0 for the first), scalar float32."""
         moved = tf.cast(update, tf.float32) * abs(self.step)
-        distance = tf.minimum(moved, abs(self.end - self.start))
-        return self.start + (distance if self.end >= self.start else -distance)
+        if self.end >= self.start:
+            return tf.minimum(self.start + moved, self.end)
+        return tf.maximum(self.start - moved, self.end)
 
     @property
     def used(self) -> bool:
@@ -51,7 +53,10 @@ class Weights(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Terms of the objective for each step, [T, B] nats, zero in padding. None: the model has no such term."""
+    """Terms of the objective for each step, [T, B] nats, zero in padding.
+
+    None: the model has no such term.
+    """
 
     log_prob: tf.Tensor
     """log p(y[t] | h[t])"""

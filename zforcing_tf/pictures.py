@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from matplotlib.patches import Rectangle
 
 from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.sampling import Row
@@ -24,7 +25,7 @@ _CURVES = {"elbo": "bound, nats per sequence", "kl_per_step": "KL, nats per step
 def save_arrays(path: Path, rows: Sequence[Row]) -> Path:
     """Writes each row's `x` and lengths under its name; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {row.name: row.x for row in rows}
+    arrays: dict[str, Any] = {row.name: row.x for row in rows}
     arrays |= {f"{row.name}_lengths": row.lengths for row in rows}
     np.savez_compressed(path, **arrays)
     return path
@@ -63,7 +64,7 @@ def _draw_image(axis: Any, row: Row, i: int, spec: DataSpec) -> None:
     if given:
         axis.axhline(given - 0.5, color=_GIVEN, linewidth=1.2)
     axis.add_patch(
-        plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.8", linewidth=0.6)
+        Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.8", linewidth=0.6)
     )
 
 

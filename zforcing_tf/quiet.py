@@ -58,11 +58,13 @@ def silence(verbosity: int | None = None) -> None:
 
 def _worth_showing(record: logging.LogRecord) -> bool:
     """Whether a log record is an error or comes from this library."""
+    if record.levelno >= logging.ERROR:
+        return True
+    # TensorFlow's logger names the wrong file at times, even one of ours.
     folder = Path(record.pathname).resolve().parent
     here = Path(__file__).resolve().parent
-    return record.levelno >= logging.ERROR or any(
-        folder.is_relative_to(ours) for ours in (here, here.parent / "export")
-    )
+    ours = any(folder.is_relative_to(root) for root in (here, here.parent / "export"))
+    return ours and record.name != "tensorflow"
 
 
 class _QuietImport(importlib.abc.MetaPathFinder):

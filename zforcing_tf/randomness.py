@@ -1,17 +1,21 @@
 """Standard normal noise as a pure function of seeds.
 
-There is no generator state: no checkpoint format keeps that of Keras. Training noise is a function of
-(seed, update) and of the row's place in the *global* batch, so it is the same on one device as on many;
-scoring and sampling give each row a seed of its own, so that a row's result does not depend on the batch
-that it came in. `philox` gives the same numbers in eager mode, graphs and XLA, and a longer draw begins
-with the shorter one: more padding changes nothing either.
+There is no generator state: no checkpoint format keeps that of Keras. Training noise is a function
+of (seed, update) and of the row's place in the *global* batch, so it is the same on one device as
+on many; scoring and sampling give each row a seed of its own, so that a row's result does not
+depend on the batch that it came in. The numbers are the same in eager mode, graphs and XLA (to
+rounding), and a longer draw begins with the shorter one: more padding changes nothing either.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+
+from zforcing_tf.errors import UserError
 
 ALGORITHM = "philox"
 
@@ -46,8 +50,8 @@ def batch_noise(seed: tf.Tensor, rows: Rows, num_steps: tf.Tensor, width: int) -
     Returns:
         [T, B, width] float32, time-major.
     """
-    shape = (num_steps, rows.total, width)
-    noise = tf.random.stateless_normal(shape, seed, alg=ALGORITHM)
+    noise = _normal(_bits(seed, num_steps * rows.total * width))
+    noise = tf.reshape(noise[: num_steps * rows.total * width], (num_steps, rows.total, width))
     return noise[:, rows.offset : rows.offset + rows.local]
 
 
@@ -62,22 +66,59 @@ def row_noise(seeds: tf.Tensor, num_steps: tf.Tensor, width: int) -> tf.Tensor:
     Returns:
         [T, B, width] float32, time-major.
     """
-    spec = tf.TensorSpec((None, width), tf.float32)
-    noise = tf.map_fn(
-        lambda seed: tf.random.stateless_normal((num_steps, width), seed, alg=ALGORITHM),
-        seeds,
-        fn_output_signature=spec,
-    )
+    size = num_steps * width
+    spec = tf.TensorSpec((None,), tf.uint32)
+    # `map_fn` fails on no rows at all, which is a replica's share at times: one row goes along.
+    one_more = tf.concat([seeds, tf.zeros((1, 2), seeds.dtype)], axis=0)
+    bits = tf.map_fn(lambda seed: _bits(seed, size), one_more, fn_output_signature=spec)
+    noise = tf.reshape(_normal(bits[:-1])[:, :size], (tf.shape(seeds)[0], num_steps, width))
     return tf.transpose(noise, (1, 0, 2))
 
 
-def row_seeds(seed: int | tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
-    """Seeds [B, 2] int32 of the rows: given as such, or (seed, row) for a scalar seed."""
-    seed = tf.convert_to_tensor(seed, tf.int32)
-    if seed.shape.rank == 2:
-        return seed
-    rows = tf.range(num_rows)
-    return tf.stack([tf.fill([num_rows], seed), rows], axis=1)
+def _bits(seed: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """[size or size + 1] uint32, an even number. In one row: XLA orders other shapes otherwise."""
+    shape = [size + size % 2]
+    return tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg=ALGORITHM)
+
+
+def _normal(bits: tf.Tensor) -> tf.Tensor:
+    """Box and Muller's transform of pairs, [..., 2 n] uint32 to [..., 2 n] float32.
+
+    It is what `stateless_normal` does outside of XLA, which agrees on the bits only. In float64, so
+    that a number is the same to the last bit wherever in a tensor it stands.
+    """
+    mantissa = tf.bitwise.bitwise_and(bits, tf.constant(2**23 - 1, tf.uint32))
+    uniform = tf.cast(mantissa, tf.float64) * 2.0**-23
+    pairs = tf.reshape(uniform, tf.concat([tf.shape(bits)[:-1], [tf.shape(bits)[-1] // 2, 2]], 0))
+    radius = tf.sqrt(-2.0 * tf.math.log(tf.maximum(pairs[..., :1], 1e-7)))
+    angle = 2.0 * math.pi * pairs[..., 1:]
+    normal = radius * tf.concat([tf.sin(angle), tf.cos(angle)], -1)
+    return tf.cast(tf.reshape(normal, tf.shape(bits)), tf.float32)
+
+
+def row_seeds(seed: Any, num_rows: int | tf.Tensor) -> tf.Tensor:
+    """Seeds [B, 2] int32 of the rows: given as such, or (seed, row) for a scalar seed.
+
+    Args:
+        seed: scalar or [B, 2], of 32 bits.
+        num_rows: B; a tensor counts rows that exist, an int only those of a scalar seed.
+
+    Raises:
+        UserError: a seed that is no such number, or more or fewer seeds than rows.
+    """
+    values = np.zeros(0, seed.dtype.as_numpy_dtype) if tf.is_tensor(seed) else np.asarray(seed)
+    low, high = tf.int32.limits
+    if values.dtype.kind not in "iu" or not ((values >= low) & (values <= high)).all():
+        raise UserError(f"seed is {seed!r}; give a whole number of 32 bits, or [B, 2] int32")
+    seed = tf.cast(seed, tf.int32)
+    if seed.shape.rank == 0:
+        return tf.stack([tf.fill([num_rows], seed), tf.range(num_rows)], axis=1)
+    if seed.shape.rank != 2 or seed.shape[1] != 2:
+        raise UserError(f"seed has shape {tuple(seed.shape)}; give a scalar, or [B, 2] int32")
+    rows = tf.get_static_value(num_rows) if isinstance(num_rows, tf.Tensor) else None
+    if rows is not None and seed.shape[0] not in (None, rows):
+        raise UserError(f"seed has {seed.shape[0]} rows, x has {rows}: give one seed for each row")
+    return seed
 
 
 def dropout_keep(noise: tf.Tensor, rate: float, dtype: tf.DType) -> tf.Tensor:

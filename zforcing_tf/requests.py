@@ -23,12 +23,13 @@ def checked(
         lengths: [B], or None if all T steps of each row are valid.
 
     Raises:
-        UserError: a wrong rank, width or number of rows, a length outside of 1 to T, a number that is not
-            finite. In a graph only what is known of the shapes is checked.
+        UserError: no numbers, a wrong rank, width or number of rows, a length outside of 1 to T, a
+            number that the family has no density for. In a graph only what is known of the shapes
+            is checked.
     """
     symbols = family.symbols
-    x = tf.convert_to_tensor(x)
     expected = "[B, T] symbols" if symbols else f"[B, T, {family.frame_size}]"
+    x = _tensor("x", x, expected)
     if x.shape.rank is not None and x.shape.rank != (2 if symbols else 3):
         raise UserError(f"x has shape {tuple(x.shape)}; this model takes {expected}")
     if symbols and not x.dtype.is_integer:
@@ -39,17 +40,58 @@ def checked(
         raise UserError("x has no steps (T = 0); a sequence needs one at least")
     if lengths is None:
         lengths = tf.fill(tf.shape(x)[:1], tf.shape(x)[1])
-    lengths = tf.convert_to_tensor(lengths)
+    lengths = _tensor("lengths", lengths, "whole numbers, int32")
     if not lengths.dtype.is_integer:
         raise UserError(f"lengths are {lengths.dtype.name}; give whole numbers, int32")
-    lengths = tf.cast(lengths, tf.int32)
     if lengths.shape.rank not in (None, 1) or not lengths.shape.is_compatible_with(x.shape[:1]):
-        raise UserError(
-            f"lengths have shape {tuple(lengths.shape)}; x has {x.shape[0]} rows: give one length each"
-        )
+        shape, rows = tuple(lengths.shape), x.shape[0]
+        raise UserError(f"lengths have shape {shape}; x has {rows} rows: give one length each")
+    given, x = x, tf.cast(x, dtype)
     if tf.executing_eagerly():
-        _check_values(family, x.numpy(), lengths.numpy())
-    return tf.cast(x, dtype), lengths
+        _check_values(family, (given if symbols else x).numpy(), lengths.numpy())
+    return x, tf.cast(lengths, tf.int32)
+
+
+def check_generation(num_steps: Any, num_sequences: Any, temperature: Any, rows: Any) -> None:
+    """What a caller asks to be generated.
+
+    Args:
+        num_steps: T, a whole number >= 1.
+        num_sequences: B, a whole number >= 0, or None.
+        temperature: scalar or [B], >= 0.
+        rows: B as it follows from everything.
+
+    Raises:
+        UserError: anything else. In a graph nothing is checked.
+    """
+    if not tf.executing_eagerly():
+        return
+    for name, value, least in (("num_steps", num_steps, 1), ("num_sequences", num_sequences, 0)):
+        if value is None:
+            continue
+        number = np.asarray(value)
+        if number.shape or number.dtype.kind not in "iu" or not least <= number < 2**31:
+            raise UserError(f"{name} is {value}; give a whole number, {least} or more")
+    temperature = np.asarray(temperature)
+    numeric = temperature.dtype.kind in "iuf"
+    if not numeric or not (np.isfinite(temperature) & (temperature >= 0)).all():
+        raise UserError(f"temperature is {temperature}; give numbers of 0 or more")
+    if temperature.shape not in ((), (1,), (int(rows),)):
+        raise UserError(
+            f"temperature has shape {temperature.shape} for {int(rows)} sequences; "
+            "give one number, or one for each"
+        )
+
+
+def _tensor(name: str, value: Any, expected: str) -> tf.Tensor:
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} is no rectangular array of numbers; give {expected}") from error
+    dtype = tensor.dtype
+    if not (dtype.is_integer or dtype.is_floating or dtype.is_bool):
+        raise UserError(f"{name} holds {dtype.name}; give numbers, {expected}")
+    return tensor
 
 
 def _check_values(family: EmissionFamily, x: np.ndarray, lengths: np.ndarray) -> None:
@@ -63,8 +105,13 @@ def _check_values(family: EmissionFamily, x: np.ndarray, lengths: np.ndarray) ->
         bad = valid & ((x < 0) | (x >= family.frame_size))
         reason = f"is not a symbol of 0 to {family.frame_size - 1}"
     else:
-        bad = valid[..., None] & ~np.isfinite(x.astype(np.float64))
-        reason = "is not finite"
+        low, high = family.limits
+        valid = valid[..., None]
+        bad = valid & ~np.isfinite(x)
+        reason = f"is not finite in {x.dtype.name}"
+        if not bad.any():
+            bad = valid & ~((x >= low) & (x <= high))
+            reason = f"is not within {low:g} to {high:g}"
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
         raise UserError(f"x{list(place)} is {x[place]}, which {reason}")

@@ -35,8 +35,9 @@ def gallery(
 ) -> list[Row]:
     """Real sequences, reconstructions, samples at two temperatures, and completions.
 
-    A completion is given the first half of a real sequence (of the shortest shown, if lengths differ):
-    its latents are drawn from the posterior given that half alone, then the model goes on by itself.
+    A completion is given the first half of a real sequence (of the shortest shown, if lengths
+    differ): its latents are drawn from the posterior given that half alone, then the model goes on
+    by itself.
 
     Args:
         model: trained.

@@ -21,8 +21,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores every sequence of a split.
 
-    The noise of a sequence depends on (seed, its index in the split, number of the sample) alone: neither
-    batch size nor device changes a result.
+    The noise of a sequence depends on (seed, its index in the split, number of the sample) alone:
+    neither batch size nor device changes a result.
 
     Args:
         model: trained.
@@ -33,8 +33,9 @@ def evaluate(
         seed: of the noise.
 
     Returns:
-        Numbers by name: `elbo` nats per sequence with its standard error over sequences, `nats_per_step`,
-        `kl_per_step`, `active_units`, and by the kind of data `bits_per_dim` or `perplexity`.
+        Numbers by name: `elbo` nats per sequence with its standard error over sequences,
+        `nats_per_step`, `kl_per_step`, `active_units`, and by the kind of data `bits_per_dim` or
+        `perplexity`.
     """
     elbos, kls, means = [], [], []
     for start in range(0, split.num_sequences, batch_size):
@@ -74,7 +75,8 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
     """Results of runs as a readable table.
 
     Args:
-        rows: name of each row and `evaluate`'s numbers, which may also hold `parameters` and `seconds`.
+        rows: name of each row and `evaluate`'s numbers, which may also hold `parameters` and
+            `seconds`.
     """
     columns = {
         "elbo": "nats/sequence",

@@ -1,4 +1,4 @@
-"""The model that is trained, scored, sampled and exported: parts of one family, one training step."""
+"""The model that is trained, scored, sampled and exported: parts of one family."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ Batch = dict[str, tf.Tensor]
 
 
 class Scores(NamedTuple):
-    """The bound and its parts. elbo [B] nats per sequence; the others [B, T] nats, zero in padding."""
+    """The bound and its parts.
+
+    elbo [B] nats per sequence; the others [B, T] nats, zero in padding.
+    """
 
     elbo: tf.Tensor
     log_prob_per_step: tf.Tensor
@@ -45,8 +48,8 @@ class Latents(NamedTuple):
 class SequenceModel(keras.Model):
     """A stochastic recurrent network over sequences x [B, T, D] (symbols: [B, T] int32).
 
-    Every frame is scored: the first step's input is a frame of zeros (for symbols, none), so that the
-    model is a density of whole sequences and has something to start from when it generates.
+    Every frame is scored: the first step's input is a frame of zeros (for symbols, none), so that
+    the model is a density of whole sequences and has something to start from when it generates.
 
     Example:
         model = models.build(ModelConfig(model="zforcing"), frame_size=16, kind="binary")
@@ -134,7 +137,7 @@ class SequenceModel(keras.Model):
     # Training.
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """One update from a batch {"x": [B, T, ...], "lengths": [B]}, or this replica's part of one."""
+        """One update from {"x": [B, T, ...], "lengths": [B]}, or this replica's part of it."""
         context = tf.distribute.get_replica_context()
         x, lengths = batch["x"], batch["lengths"]
         rows = Rows.of(context, tf.shape(x)[0])
@@ -162,11 +165,11 @@ class SequenceModel(keras.Model):
         total_rows: tf.Tensor,
         weights: Weights,
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Gradient of this replica's share of the mean over the global batch, and sums for metrics."""
+        """Gradient of this replica's share of the mean over the global batch; sums for metrics."""
         dtype, rate = tf.as_dtype(self.cell.compute_dtype), self.dropout
         keep = keep_noise and Keep(*(dropout_keep(n, rate, dtype) for n in keep_noise))
         with tf.GradientTape() as tape:
-            terms = self.infer(self.sequences(x, lengths), noise, keep).terms
+            terms = self.infer(self.sequences(x, lengths), noise, keep, training=True).terms
             losses = objectives.loss(terms, weights)
             loss = tf.reduce_sum(losses) / tf.cast(total_rows, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
@@ -193,8 +196,8 @@ class SequenceModel(keras.Model):
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Adds a batch to the metrics, with one sample of the posterior.
 
-        A row's noise depends on its "index" [B] int32 in the data, if the batch has one, else on its
-        place in the batch.
+        A row's noise depends on its "index" [B] int32 in the data, if the batch has one, else on
+        its place in the batch.
         """
         x, lengths = batch["x"], batch["lengths"]
         index = batch.get("index", tf.range(tf.shape(x)[0]))
@@ -205,9 +208,7 @@ class SequenceModel(keras.Model):
         self._update_ratios(self._sums(terms, losses, lengths))
         return {name: ratio.result() for name, ratio in self.ratios.items() if name != "loss"}
 
-    def _sums(
-        self, terms: Terms, losses: tf.Tensor, lengths: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def _sums(self, terms: Terms, losses: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
         sums = {
             "elbo": tf.reduce_sum(objectives.elbo(terms)),
             "kl": tf.reduce_sum(terms.kl),
@@ -317,7 +318,8 @@ class SequenceModel(keras.Model):
             num_sequences: B; with a prefix, or with row seeds, it follows from them.
             seed: scalar, or [B, 2] int32 with a seed for each row.
             temperature: scalar or [B], >= 0; 1 samples the model, 0 follows its modes.
-            prefix: [B, P, D] (or [B, P] symbols) to go on from, its latents drawn from the posterior.
+            prefix: [B, P, D] (or [B, P] symbols) to go on from, its latents drawn from the
+                posterior.
 
         Returns:
             x [B, T, D], or [B, T] int32; without the prefix.
@@ -361,7 +363,10 @@ class SequenceModel(keras.Model):
         return {
             "name": self.name,
             **serialised(parts),
-            **{f"{n}_weight": list(dataclasses.astuple(s)) for n, s in self.schedules._asdict().items()},
+            **{
+                f"{n}_weight": list(dataclasses.astuple(s))
+                for n, s in self.schedules._asdict().items()
+            },
             "dropout": self.dropout,
             "clip_norm": self.clip_norm,
             "enable_xla": self.enable_xla,

@@ -9,22 +9,25 @@ Training, scoring, sampling and streaming differ in two questions only: where th
 | `observe`  | prior       | data         | filtering a known prefix; streaming, call by call |
 | `generate` | prior       | own emission | samples                                          |
 
-A step is a pure function `step(weights, state, inputs) -> state, outputs`. Everything that it multiplies
-with arrives in `weights`, tensors that were made once before the loop, never as a captured variable:
-so the loop as a whole is a function of tensors, for which a gradient can be written by hand.
+A step is a pure function `step(weights, state, inputs) -> state, outputs`. The matrices that it
+multiplies with arrive in `weights`, as `Product`s of tensors made once before the loop, never as
+captured variables: so the gradient of the whole loop can be written by hand (`loop_gradient.py`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
 if TYPE_CHECKING:
-    from zforcing_tf.cells.latent_cell import LatentCell, Structure
+    from zforcing_tf.cells.latent_cell import LatentCell
     from zforcing_tf.layers.emission import Emission
 
+Structure = Any
+"""A tensor, or a (named) tuple of structures."""
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
@@ -65,24 +68,43 @@ def unroll(
     output_dtypes: Structure,
     *,
     reverse: bool = False,
+    training: bool = False,
 ) -> tuple[Structure, Structure]:
     """Runs a step over time.
 
     Args:
         step: `step(weights, state, inputs[t]) -> state, outputs[t]`.
-        weights: structure of tensors that all steps share.
+        weights: structure of `Product`s that all steps share.
         state: structure of [B, .] tensors before the first step.
         inputs: structure of [T, B, .] tensors; T >= 1 may be unknown until run time.
         output_dtypes: structure of dtypes, one for each output of the step.
         reverse: whether time runs from T-1 down to 0. Outputs keep the order of the inputs.
+        training: whether the gradient will be asked for. It is then that of `loop_gradient`:
+            several times faster, for more memory in the forward pass.
 
     Returns:
         The state after the last step, and the outputs, structure of [T, B, .].
     """
+    if training:
+        from zforcing_tf.loop_gradient import unroll_with_gradient
+
+        return unroll_with_gradient(step, weights, state, inputs, output_dtypes, reverse=reverse)
+    return loop(functools.partial(step, weights), state, inputs, output_dtypes, reverse)
+
+
+def loop(
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    state: Structure,
+    inputs: Structure,
+    output_dtypes: Structure,
+    reverse: bool,
+) -> tuple[Structure, Structure]:
+    """The loop itself; arguments as of `unroll`, with the weights in the step."""
     flat_inputs = tf.nest.flatten(inputs)
     static_steps = flat_inputs[0].shape[0]
     num_steps = static_steps if static_steps is not None else tf.shape(flat_inputs[0])[0]
-    # A TensorArray is read in constant time; indexing `inputs[t]` costs its gradient a whole [T, B, .] per step.
+    # A TensorArray is read in constant time; indexing `inputs[t]` costs its gradient a whole [T, B,
+    # .] per step.
     arrays = [
         tf.TensorArray(x.dtype, size=num_steps, element_shape=x.shape[1:]).unstack(x)
         for x in flat_inputs
@@ -92,7 +114,7 @@ def unroll(
     def body(i: tf.Tensor, state: Structure, collected: list[Any]) -> tuple[Any, ...]:
         t = num_steps - 1 - i if reverse else i
         inputs_t = tf.nest.pack_sequence_as(inputs, [array.read(t) for array in arrays])
-        state, outputs = step(weights, state, inputs_t)
+        state, outputs = step(state, inputs_t)
         flat_outputs = tf.nest.flatten(outputs)
         collected = [a.write(t, v) for a, v in zip(collected, flat_outputs, strict=True)]
         return i + 1, state, collected
@@ -118,6 +140,7 @@ def infer(
     drive: tf.Tensor,
     context: Structure,
     noise: tf.Tensor,
+    training: bool = False,
 ) -> tuple[Structure, Inferred]:
     """Latents from the posterior, frames from the data: `z[t] = loc_q + scale_q * noise[t]`.
 
@@ -127,6 +150,7 @@ def infer(
         drive: `cell.drive(x)`, [T, B, G].
         context: `cell.context(y, mask).posterior`, structure of [T, B, .].
         noise: standard normal, [T, B, Z].
+        training: see `unroll`.
 
     Returns:
         The final state, and all that depends on the recurrence, [T, B, .].
@@ -143,7 +167,8 @@ def infer(
     dtype = noise.dtype
     past = tf.nest.map_structure(lambda _: dtype, cell.past_structure)
     dtypes = Inferred(dtype, dtype, dtype, dtype, past)
-    return unroll(step, cell.loop_weights("posterior"), state, (drive, context, noise), dtypes)
+    weights, inputs = cell.loop_weights("posterior"), (drive, context, noise)
+    return unroll(step, weights, state, inputs, dtypes, training=training)
 
 
 def observe(

@@ -1,8 +1,8 @@
 """The released implementation's numbers, and the one mapping from its weights to ours.
 
-`README.md` beside this file says what the arrays are. Its biases b_ih and b_hh are added, so ours is their
-sum and the gradient of ours is that of each. Its auxiliary network always has rows for h and is fed zeros
-with `z_force`; ours then has no such rows.
+`README.md` beside this file says what the arrays are. Its biases b_ih and b_hh are added, so ours
+is their sum and the gradient of ours is that of each. Its auxiliary network always has rows for h
+and is fed zeros with `z_force`; ours then has no such rows.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Released:
         return not bool(self.arrays["cfg/z_force"])
 
     def _model(self) -> SequenceModel:
-        family = {"gaussian": "gaussian", "softmax": "categorical"}[str(self.arrays["cfg/out_type"])]
+        family = {"gaussian": "gaussian", "softmax": "categorical"}[
+            str(self.arrays["cfg/out_type"])
+        ]
         d, e, h = (self.setting(f"{name}_dim") for name in ("inp", "emb", "rnn"))
         m, z = self.setting("mlp_dim"), self.setting("z_dim")
         own = {"dtype": self.dtype}
@@ -149,4 +151,6 @@ class Released:
 
 def _mlp_pairs(mlp: object, name: str) -> list[tuple[object, str]]:
     variables = (mlp.kernel_1, mlp.bias_1, mlp.kernel_2, mlp.bias_2)
-    return list(zip(variables, (f"{name}_{part}" for part in ("W1", "b1", "W2", "b2")), strict=True))
+    return list(
+        zip(variables, (f"{name}_{part}" for part in ("W1", "b1", "W2", "b2")), strict=True)
+    )

@@ -30,9 +30,13 @@ def test_reference_files_are_there():
     assert len(FILES) >= 10
 
 
-@pytest.mark.parametrize("way", ["eager", "graph", "xla"])
+WAYS = [("eager", True), ("graph", False), ("graph", True), ("xla", True)]
+
+
+@pytest.mark.parametrize(("way", "training"), WAYS)
 @pytest.mark.parametrize(("path", "dtype"), cases())
-def test_terms_and_gradients(path, dtype, way):
+def test_terms_and_gradients(path, dtype, way, training):
+    """`training` takes the gradient of the loop that is written by hand, else it is automatic."""
     released = Released(path, dtype)
     model, arrays = released.model, released.arrays
     names = ("weight_kl", "weight_aux", "weight_bwd")
@@ -46,6 +50,7 @@ def test_terms_and_gradients(path, dtype, way):
                 state=released.state(),
                 backward_state=released.state(),
                 start_is_data=True,
+                training=training,
             )
             loss = tf.reduce_mean(objectives.loss(inference.terms, weights))
         inferred = inference.inferred

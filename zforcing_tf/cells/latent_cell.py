@@ -8,8 +8,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-Structure = Any
-"""A tensor, or a (named) tuple of structures."""
+from zforcing_tf.unroll import Structure
 
 
 class Context(NamedTuple):
@@ -24,9 +23,10 @@ class Context(NamedTuple):
 class LatentCell(keras.layers.Layer, abc.ABC):
     """One step of a sequential latent-variable model, in two halves around its latent.
 
-    The half before the latent (`condition`) gives all that z[t] may depend on, the half after it (`advance`)
-    the next state and what the emission sees. `drive` and `context` do before the loop, in large products,
-    what needs no recurrence; `prior` runs after it, on [T, B, .], from what `past` kept.
+    The half before the latent (`condition`) gives all that z[t] may depend on, the half after it
+    (`advance`) the next state and what the emission sees. `drive` and `context` do before the loop,
+    in large products, what needs no recurrence; `prior` runs after it, on [T, B, .], from what
+    `past` kept.
 
     Implementations are final: a variant is an argument of a part, never a subclass.
     """
@@ -53,13 +53,18 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         """The data's share of the core's pre-activations: [..., G] from x [..., D] or [...] int32.
 
         Args:
-            x: inputs, [T, B, .] before the loop when they are known, [B, .] when they are generated.
+            x: inputs, [T, B, .] before the loop when they are known, [B, .] when they are
+                generated.
             keep: dropout factors [..., E] on e(x), or None.
         """
 
     @abc.abstractmethod
     def context(
-        self, targets: tf.Tensor, mask: tf.Tensor, initial_state: Structure = None
+        self,
+        targets: tf.Tensor,
+        mask: tf.Tensor,
+        initial_state: Structure = None,
+        training: bool = False,
     ) -> Context:
         """What the posterior sees of the data.
 
@@ -67,11 +72,12 @@ class LatentCell(keras.layers.Layer, abc.ABC):
             targets: y, [T, B, D] or [T, B] int32.
             mask: [T, B] bool, true on valid steps.
             initial_state: where a backward network starts; zeros by default.
+            training: whether the gradient will be asked for.
         """
 
     @abc.abstractmethod
     def loop_weights(self, latent_from: Literal["posterior", "prior"]) -> Structure:
-        """Every matrix that a step multiplies with, merged where they meet the same vector."""
+        """A structure of `Product`s, merged where they meet the same vector."""
 
     @abc.abstractmethod
     def condition(self, weights: Structure, state: Structure, drive: tf.Tensor) -> Structure:
@@ -89,7 +95,7 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     def posterior(
         self, weights: Structure, conditioning: Structure, context: Structure
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """loc and scale of q(z[t] | past, data), [B, Z] each; `context` is `Context.posterior` at t."""
+        """loc and scale of q(z[t] | past, data), [B, Z] each, from `Context.posterior` at t."""
 
     @abc.abstractmethod
     def advance(

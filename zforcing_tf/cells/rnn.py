@@ -1,4 +1,4 @@
-"""The plain recurrent network: the family's member without a latent, and the baseline of every table."""
+"""The plain recurrent network: no latent, and the baseline of every table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from zforcing_tf.cells.latent_cell import Context, LatentCell
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.recurrent_core import CoreWeights, LSTMState, RecurrentCore, lstm
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
+from zforcing_tf.products import Product
 
 
 class RNNWeights(NamedTuple):
-    """Weights of the loop: `W_hh` [H, 4H], and the core's others."""
+    """Products of the loop: `W_hh` [H, 4H], and the core's others."""
 
-    state: tf.Tensor
+    state: Product
     core: CoreWeights
 
 
@@ -41,7 +42,9 @@ class RNNCell(LatentCell):
     def __init__(self, embedding: Embedding, core: RecurrentCore, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if core.latent_size:
-            raise ValueError(f"the core of an RNN has no latent, this one of size {core.latent_size}")
+            raise ValueError(
+                f"the core of an RNN has no latent, this one of size {core.latent_size}"
+            )
         self.embedding = embedding
         self.core = core
         self.feature_size = core.units
@@ -56,15 +59,20 @@ class RNNCell(LatentCell):
         return self.core.drive(self.embedding, x, keep)
 
     def context(
-        self, targets: tf.Tensor, mask: tf.Tensor, initial_state: LSTMState | None = None
+        self,
+        targets: tf.Tensor,
+        mask: tf.Tensor,
+        initial_state: LSTMState | None = None,
+        training: bool = False,
     ) -> Context:
         return Context((), None)
 
     def loop_weights(self, latent_from: Literal["posterior", "prior"]) -> RNNWeights:
-        return RNNWeights(self.core.read(self.core.recurrent_kernel), self.core.loop_weights())
+        state = Product(self.core.read(self.core.recurrent_kernel))
+        return RNNWeights(state, self.core.loop_weights())
 
     def condition(self, weights: RNNWeights, state: LSTMState, drive: tf.Tensor) -> Conditioning:
-        recurrent = tf.matmul(state.h, weights.state)
+        recurrent = weights.state(state.h)
         return Conditioning(state.c, RecurrentCore.gates(weights.core, recurrent, drive, None))
 
     def past(self, conditioning: Conditioning) -> tf.Tensor:

@@ -11,16 +11,17 @@ from zforcing_tf.cells.latent_cell import Context, LatentCell
 from zforcing_tf.layers.backward_encoder import BackwardEncoder
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and_scale
 from zforcing_tf.layers.embedding import Embedding
-from zforcing_tf.layers.mlp import MLP, HeadWeights
+from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.recurrent_core import CoreWeights, LSTMState, RecurrentCore, lstm
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
+from zforcing_tf.products import Product
 
 
 class ZForcingWeights(NamedTuple):
-    """Weights of the loop: `[W_q1_h | W_hh]` [H, M + 4H] (or `W_hh` alone), head of q, core."""
+    """Products of the loop: `[W_q1_h | W_hh]` [H, M + 4H] (or `W_hh` alone), head of q, core."""
 
-    state: tf.Tensor
-    posterior: HeadWeights
+    state: Product
+    posterior: Product | None
     core: CoreWeights
 
 
@@ -73,24 +74,29 @@ class ZForcingCell(LatentCell):
         return self.core.drive(self.embedding, x, keep)
 
     def context(
-        self, targets: tf.Tensor, mask: tf.Tensor, initial_state: LSTMState | None = None
+        self,
+        targets: tf.Tensor,
+        mask: tf.Tensor,
+        initial_state: LSTMState | None = None,
+        training: bool = False,
     ) -> Context:
         drive = self.backward_encoder.drive(self.embedding, targets)
-        states = self.backward_encoder(drive, mask, initial_state=initial_state)
+        states = self.backward_encoder(drive, mask, initial_state=initial_state, training=training)
         mlp = self.posterior_network.mlp
         return Context(mlp.share(1, states) + mlp.read(mlp.bias_1), states)
 
     def loop_weights(self, latent_from: Literal["posterior", "prior"]) -> ZForcingWeights:
         mlp = self.posterior_network.mlp
         state = self.core.read(self.core.recurrent_kernel)
-        if latent_from == "posterior":
-            state = tf.concat([mlp.share_kernel(0), state], axis=1)
-        return ZForcingWeights(state, mlp.head_weights(), self.core.loop_weights())
+        if latent_from == "prior":
+            return ZForcingWeights(Product(state), None, self.core.loop_weights())
+        merged = Product(tf.concat([mlp.share_kernel(0), state], axis=1))
+        return ZForcingWeights(merged, mlp.head_product(), self.core.loop_weights())
 
     def condition(
         self, weights: ZForcingWeights, state: LSTMState, drive: tf.Tensor
     ) -> Conditioning:
-        product = tf.matmul(state.h, weights.state)
+        product = weights.state(state.h)
         gates = 4 * self.core.units
         return Conditioning(state, product[:, :-gates], product[:, -gates:], drive)
 
@@ -104,6 +110,7 @@ class ZForcingCell(LatentCell):
     def posterior(
         self, weights: ZForcingWeights, conditioning: Conditioning, context: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        assert weights.posterior is not None  # made for the prior alone
         return loc_and_scale(MLP.head(weights.posterior, conditioning.hidden + context))
 
     def advance(

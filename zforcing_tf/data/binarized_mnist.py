@@ -14,6 +14,7 @@ from zforcing_tf.data.spec import Dataset
 from zforcing_tf.data.tfds_images import read_images
 
 IMAGE_SHAPE = (28, 28)
+SOURCE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 
 
 def _builder(root: str) -> Any:
@@ -29,6 +30,7 @@ def load(config: DataConfig) -> Dataset:
         "binarized_mnist",
         _builder,
         config.data_dir,
+        source=SOURCE,
         advice=(
             "its first use downloads it, so connect to a network and run again, copy a prepared "
             "binarized_mnist folder into --data_dir, or use --dataset=digits, which needs none"

@@ -32,7 +32,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
     The split is by image, at random and fixed for all. Made binary, 47 of the images coincide with
     an earlier one, so that 8 validation and 11 test images also occur in the training split, and
-    one test image in the validation split.
+    4 test images in the validation split.
     """
 
     VERSION = tfds.core.Version("1.0.0")

@@ -60,12 +60,20 @@ def training_batches(
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """The split in its own order, every sequence once; batches as of `training_batches`."""
-    return _batches(split, batch_size, 0, lambda positions: positions)
+    """The split in its own order, every sequence once.
+
+    Batches are as of `training_batches`, with `"index": [B] int32` besides, the place of each
+    sequence in the split: noise that depends on it does not depend on the batch size.
+    """
+    return _batches(split, batch_size, 0, lambda positions: positions, indexed=True)
 
 
 def _batches(
-    split: Split, batch_size: int, first_batch: int, order: Callable[[tf.Tensor], tf.Tensor]
+    split: Split,
+    batch_size: int,
+    first_batch: int,
+    order: Callable[[tf.Tensor], tf.Tensor],
+    indexed: bool = False,
 ) -> tf.data.Dataset:
     total = batches_per_epoch(split, batch_size)
     if not 0 <= first_batch <= total:
@@ -76,7 +84,13 @@ def _batches(
     with tf.device("CPU:0"):
         gather = _gather_padded_once(split) if _nearly_equal(split) else _gather_ragged(split)
     positions = tf.data.Dataset.range(first_batch * batch_size, split.num_sequences)
-    batches = positions.batch(batch_size).map(lambda position: gather(order(position)))
+
+    def make(position: tf.Tensor) -> Batch:
+        index = order(position)
+        batch = gather(index)
+        return batch | {"index": tf.cast(index, tf.int32)} if indexed else batch
+
+    batches = positions.batch(batch_size).map(make)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
@@ -88,8 +102,13 @@ def _nearly_equal(split: Split) -> bool:
 
 def _gather_padded_once(split: Split) -> Callable[[tf.Tensor], Batch]:
     """Batches of static length, from a split that is padded beforehand."""
-    padded, lengths = map(tf.constant, split.padded(np.arange(split.num_sequences)))
-    return lambda indices: {"x": tf.gather(padded, indices), "lengths": tf.gather(lengths, indices)}
+    num_steps = split.lengths.max()
+    if (split.lengths == num_steps).all():
+        padded = split.values.reshape(-1, num_steps, *split.values.shape[1:])  # without a copy
+    else:
+        padded, _ = split.padded(np.arange(split.num_sequences))
+    x, lengths = tf.constant(padded), tf.constant(split.lengths)
+    return lambda indices: {"x": tf.gather(x, indices), "lengths": tf.gather(lengths, indices)}
 
 
 def _gather_ragged(split: Split) -> Callable[[tf.Tensor], Batch]:

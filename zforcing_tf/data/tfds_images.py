@@ -11,6 +11,8 @@ import io
 import os
 import shutil
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from zforcing_tf.errors import UserError
 
 
 def read_images(
-    name: str, make_builder: Callable[[str], Any], data_dir: str, advice: str
+    name: str, make_builder: Callable[[str], Any], data_dir: str, advice: str, source: str = ""
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """All images of a TFDS dataset with a feature `image` of one channel.
 
@@ -34,6 +36,7 @@ def read_images(
       data_dir: root folder; empty for the default of TensorFlow Datasets, the environment variable
         `TFDS_DATA_DIR` or else `~/tensorflow_datasets`.
       advice: what to do if the dataset cannot be prepared, the end of a sentence.
+      source: address from which the dataset is downloaded, if it is.
 
     Returns:
       For each split `[N, rows, columns] uint8`, in the order of the records.
@@ -49,19 +52,21 @@ def read_images(
     with _damage_named(name, root), _quiet():
         builder = make_builder(os.fspath(root))
     if not Path(builder.data_dir).exists():
-        _prepare(name, builder, root, advice)
+        _prepare(name, builder, root, advice, source)
     with _damage_named(name, root), _quiet():
         builder = make_builder(os.fspath(root))
         return {split: _read_split(builder, split) for split in SPLIT_NAMES}
 
 
-def _prepare(name: str, builder: Any, root: Path, advice: str) -> None:
+def _prepare(name: str, builder: Any, root: Path, advice: str, source: str) -> None:
     import tensorflow_datasets as tfds
 
     _check_writable(name, root)
     folder = Path(builder.data_dir)
     logging.info("preparing the dataset %s in %s (once)", name, folder)
     try:
+        if source:
+            _check_reachable(source)
         with _quiet():
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
@@ -74,6 +79,13 @@ def _prepare(name: str, builder: Any, root: Path, advice: str) -> None:
     # What killed processes left. One that is still at work finds the finished dataset, as above.
     for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
         shutil.rmtree(remains, ignore_errors=True)
+
+
+def _check_reachable(source: str) -> None:
+    """OSError within seconds where TensorFlow Datasets would try again for many minutes."""
+    # An answer that refuses is an answer: the download itself will say more.
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(urllib.request.Request(source, method="HEAD"), timeout=20).close()
 
 
 def _read_split(builder: Any, split: str) -> npt.NDArray[np.uint8]:

@@ -20,8 +20,8 @@ class Auxiliary(WeightedLayer):
         latent_size: Z.
         backward_size: width of b.
         hidden_size: M.
-        past_size: width of h if the network sees it, else 0. (The released code calls "does not see it"
-            `z_force` and feeds zeros.)
+        past_size: width of h if the network sees it, else 0. (The released code calls "does not see
+            it" `z_force` and feeds zeros.)
         loss: `gaussian`, or `l2` for `-sum (b - tanh(loc_a))^2`.
         initializer: of the matrices.
     """

@@ -10,15 +10,16 @@ import tensorflow as tf
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.recurrent_core import LSTMState, RecurrentCore, lstm
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
+from zforcing_tf.products import Product
 from zforcing_tf.unroll import unroll
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
 class BackwardEncoder(WeightedLayer):
-    """`b[t], cb[t] = LSTM(e(y[t]), (b[t+1], cb[t+1]))` for t = n-1 ... 0, started at `b[n] = cb[n] = 0`.
+    """`b[t], cb[t] = LSTM(e(y[t]), (b[t+1], cb[t+1]))` from t = n-1 down to 0, `b[n] = cb[n] = 0`.
 
-    So b[t] has read `y[t] ... y[n-1]`. In padding (t >= n) the state stays what it was, whatever y holds
-    there. (The released code starts inside the padding.)
+    So b[t] has read `y[t] ... y[n-1]`. In padding (t >= n) the state stays what it was, whatever y
+    holds there. (The released code starts inside the padding.)
 
     Args:
         units: H.
@@ -43,7 +44,11 @@ class BackwardEncoder(WeightedLayer):
         return self.core.drive(embedding, targets)
 
     def call(
-        self, drive: tf.Tensor, mask: tf.Tensor, initial_state: LSTMState | None = None
+        self,
+        drive: tf.Tensor,
+        mask: tf.Tensor,
+        initial_state: LSTMState | None = None,
+        training: bool = False,
     ) -> tf.Tensor:
         """Backward states b, [T, B, H].
 
@@ -51,19 +56,22 @@ class BackwardEncoder(WeightedLayer):
             drive: [T, B, 4H].
             mask: [T, B] bool, true on valid steps.
             initial_state: state behind the last valid step, [B, H] each; zeros by default.
+            training: whether the gradient will be asked for.
         """
 
-        def step(weights: tf.Tensor, state: LSTMState, now: Any) -> tuple[LSTMState, tf.Tensor]:
+        def step(product: Product, state: LSTMState, now: Any) -> tuple[LSTMState, tf.Tensor]:
             drive, valid = now
-            new = lstm(drive + tf.matmul(state.h, weights), state.c)
+            new = lstm(drive + product(state.h), state.c)
             new = LSTMState(*(tf.where(valid, a, b) for a, b in zip(new, state, strict=True)))
             return new, new.h
 
         core = self.core
         state = initial_state or core.initial_state(tf.shape(mask)[1])
         inputs = (drive, mask[..., tf.newaxis])
-        weights = core.read(core.recurrent_kernel)
-        _, states = unroll(step, weights, state, inputs, state.h.dtype, reverse=True)
+        product = Product(core.read(core.recurrent_kernel))
+        _, states = unroll(
+            step, product, state, inputs, state.h.dtype, reverse=True, training=training
+        )
         return states
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A diagonal Gaussian whose parameters are a small network's output: prior, posterior, auxiliary."""
+"""A diagonal Gaussian with parameters from a small network: prior, posterior, auxiliary."""
 
 from __future__ import annotations
 

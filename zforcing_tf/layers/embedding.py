@@ -49,7 +49,11 @@ class Embedding(WeightedLayer):
         return tf.matmul(x, self.read(self.table)) + self.read(self.bias)
 
     def project(
-        self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | float, keep: tf.Tensor | None = None
+        self,
+        x: tf.Tensor,
+        kernel: tf.Tensor,
+        bias: tf.Tensor | float,
+        keep: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """`e(x) kernel + bias`, `[..., G]`, by the cheaper order of products.
 

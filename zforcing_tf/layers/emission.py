@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
 class Emission(WeightedLayer):
-    """Linear, or one hidden layer, from `[features, skip]` to emission parameters in float32 at least.
+    """From `[features, skip]` to emission parameters, float32 at least; linear or a hidden layer.
 
     Args:
         family: name of the distribution.
@@ -70,7 +70,7 @@ class Emission(WeightedLayer):
         return widened(tf.matmul(x, self.read(self.output_kernel)) + self.read(self.output_bias))
 
     def log_prob(self, parameters: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """log p(x), [...] nats, of frames [..., D] or symbols [...]; a start symbol counts as symbol 0."""
+        """log p(x), [...] nats, of frames [..., D] or symbols [...]; a start symbol counts as 0."""
         x = tf.maximum(x, 0) if self.family.symbols else tf.cast(x, parameters.dtype)
         return self.family.distribution(parameters).log_prob(x)
 

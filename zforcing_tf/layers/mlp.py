@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
-
-
-class HeadWeights(NamedTuple):
-    """Second layer of an `MLP` as tensors: `[M, output]` and `[output]`."""
-
-    kernel: tf.Tensor
-    bias: tf.Tensor
+from zforcing_tf.products import Product
 
 
 def lrelu3(x: tf.Tensor) -> tf.Tensor:
@@ -28,8 +22,9 @@ def lrelu3(x: tf.Tensor) -> tf.Tensor:
 class MLP(WeightedLayer):
     """`lrelu3([x_0, x_1, ...] W1 + b1) W2 + b2`, for inputs that are known at different times.
 
-    The first product is a sum of one product for each input. Inputs known before the time loop contribute
-    their share there, in one large product over `[T * B, .]`; only the state's share is left for the loop.
+    The first product is a sum of one product for each input. Inputs known before the time loop
+    contribute their share there, in one large product over `[T * B, .]`; only the state's share is
+    left for the loop.
 
     Args:
         input_sizes: width of each input, in the order of the rows of W1.
@@ -64,24 +59,28 @@ class MLP(WeightedLayer):
         return self.read(self.kernel_1)[start : start + self.input_sizes[index]]
 
     def share(self, index: int, x: tf.Tensor) -> tf.Tensor:
-        """Contribution of input `index`, `[..., input_sizes[index]]`, to the hidden layer `[..., M]`."""
+        """Share of input `index`, [..., input_sizes[index]], in the hidden layer [..., M]."""
         return tf.matmul(x, self.share_kernel(index))
 
-    def head_weights(self) -> HeadWeights:
-        """The second layer's weights, read once for a whole loop."""
-        return HeadWeights(self.read(self.kernel_2), self.read(self.bias_2))
+    def first_product(self) -> Product:
+        """The first layer for a loop, of a network with one input."""
+        return Product(self.share_kernel(0), self.read(self.bias_1))
+
+    def head_product(self) -> Product:
+        """The second layer for a loop."""
+        return Product(self.read(self.kernel_2), self.read(self.bias_2))
 
     @staticmethod
-    def head(weights: HeadWeights, hidden: tf.Tensor) -> tf.Tensor:
+    def head(product: Product, hidden: tf.Tensor) -> tf.Tensor:
         """Output `[..., output]` from hidden pre-activations `[..., M]` (bias included)."""
-        return tf.matmul(lrelu3(hidden), weights.kernel) + weights.bias
+        return product(lrelu3(hidden))
 
     def call(self, *inputs: tf.Tensor) -> tf.Tensor:
         """The whole network at once, on inputs `[..., input_sizes[i]]`."""
         hidden = self.read(self.bias_1)
         for index, x in enumerate(inputs):
             hidden = self.share(index, x) + hidden
-        return self.head(self.head_weights(), hidden)
+        return self.head(self.head_product(), hidden)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from zforcing_tf.layers.embedding import Embedding
-from zforcing_tf.layers.mlp import MLP, HeadWeights
+from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
+from zforcing_tf.products import Product
 
 Condition = Literal["concat", "layer_norm"]
 MODULATION_LIMIT = 3.0
@@ -26,14 +27,14 @@ class LSTMState(NamedTuple):
 class CoreWeights(NamedTuple):
     """What the latent meets in the loop, read once before it; an unused part is None."""
 
-    latent_kernel: tf.Tensor | None
+    latent: Product | None
     """`[Z, 4H]`: the linear code of z merged into the gates' kernel."""
-    modulation: tuple[tf.Tensor, tf.Tensor, HeadWeights] | None
-    """MLP_gen of `condition="layer_norm"`."""
+    modulation: tuple[Product, Product] | None
+    """Both layers of MLP_gen of `condition="layer_norm"`."""
 
 
 def lstm(gates: tf.Tensor, c: tf.Tensor) -> LSTMState:
-    """The point-wise part: pre-activations `[B, 4H]` in the order input, forget, candidate, output."""
+    """The point-wise part, from pre-activations [B, 4H]: input, forget, candidate, output."""
     i, f, g, o = tf.split(gates, 4, axis=-1)
     c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
     return LSTMState(tf.sigmoid(o) * tf.tanh(c), c)
@@ -53,8 +54,8 @@ class RecurrentCore(WeightedLayer):
     """An LSTM over `[code(z), e(x)]`.
 
     `condition="concat"`: `gates = [code(z), e(x)] W_ih + h W_hh + b`, with `code(z) = z W_z + b_z`.
-    `condition="layer_norm"`: z enters only through the recurrent layer normalisation,
-    `gates = LN(e(x) W_ih) * gain + shift + LN(h W_hh) * (1 + u) + v`, `(u, v) = clip(MLP(z), -3, 3)`.
+    `condition="layer_norm"`: z enters only through the recurrent layer normalisation, `gates =
+    LN(e(x) W_ih) * gain + shift + LN(h W_hh) * (1 + u) + v`, `(u, v) = clip(MLP(z), -3, 3)`.
 
     Args:
         units: H.
@@ -96,7 +97,9 @@ class RecurrentCore(WeightedLayer):
             return
         self.bias = self.vector("bias", gates)
         if latent_size:
-            self.code_kernel = self.kernel("code_kernel", (latent_size, code_size), self.initializer)
+            self.code_kernel = self.kernel(
+                "code_kernel", (latent_size, code_size), self.initializer
+            )
             self.code_bias = self.vector("code_bias", code_size)
             self.code_input_kernel = self.kernel(
                 "code_input_kernel", (code_size, gates), self.initializer
@@ -107,9 +110,7 @@ class RecurrentCore(WeightedLayer):
         zeros = tf.zeros((batch_size, self.units), self.compute_dtype)
         return LSTMState(zeros, zeros)
 
-    def drive(
-        self, embedding: Embedding, x: tf.Tensor, keep: tf.Tensor | None = None
-    ) -> tf.Tensor:
+    def drive(self, embedding: Embedding, x: tf.Tensor, keep: tf.Tensor | None = None) -> tf.Tensor:
         """The data's share of the gates, every bias included: `[..., 4H]` from x `[..., D]`."""
         kernel = self.read(self.input_kernel)
         if self.condition == "layer_norm":
@@ -122,15 +123,17 @@ class RecurrentCore(WeightedLayer):
         return embedding.project(x, kernel, bias, keep)
 
     def loop_weights(self) -> CoreWeights:
-        """What the latent meets in the loop. The recurrent kernel is merged with others by the cell."""
+        """What the latent meets in the loop.
+
+        The recurrent kernel is merged with others by the cell.
+        """
         if self.condition == "layer_norm":
             mlp = self.modulation
-            first = (mlp.share_kernel(0), mlp.read(mlp.bias_1))
-            return CoreWeights(None, (*first, mlp.head_weights()))
+            return CoreWeights(None, (mlp.first_product(), mlp.head_product()))
         if not self.latent_size:
             return CoreWeights(None, None)
         code_kernel, input_kernel = self.read(self.code_kernel), self.read(self.code_input_kernel)
-        return CoreWeights(tf.matmul(code_kernel, input_kernel), None)
+        return CoreWeights(Product(tf.matmul(code_kernel, input_kernel)), None)
 
     @staticmethod
     def gates(
@@ -138,13 +141,13 @@ class RecurrentCore(WeightedLayer):
     ) -> tf.Tensor:
         """Pre-activations `[B, 4H]` from `h W_hh` `[B, 4H]`, the drive `[B, 4H]` and z `[B, Z]`."""
         if weights.modulation is not None:
-            kernel, bias, head = weights.modulation
-            modulation = MLP.head(head, tf.matmul(latent, kernel) + bias)
+            first, head = weights.modulation
+            modulation = MLP.head(head, first(latent))
             modulation = tf.clip_by_value(modulation, -MODULATION_LIMIT, MODULATION_LIMIT)
             u, v = tf.split(modulation, 2, axis=-1)
             return drive + normalise(recurrent) * (1.0 + u) + v
-        if weights.latent_kernel is not None:
-            drive = drive + tf.matmul(latent, weights.latent_kernel)
+        if weights.latent is not None:
+            drive = drive + weights.latent(latent)
         return drive + recurrent
 
     def get_config(self) -> dict[str, Any]:

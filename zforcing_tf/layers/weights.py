@@ -14,8 +14,9 @@ SERIAL_PACKAGE = "zforcing_tf"
 class WeightedLayer(keras.layers.Layer):
     """A layer whose methods, not only its `call`, read weights in the compute dtype.
 
-    The time loop calls methods of layers (`share`, `head`, `gates`) outside of `Layer.__call__`, where Keras
-    does not cast variables by itself. All sizes are constructor arguments, so weights are made at once.
+    The time loop calls methods of layers (`share`, `head`, `gates`) outside of `Layer.__call__`,
+    where Keras does not cast variables by itself. All sizes are constructor arguments, so weights
+    are made at once.
     """
 
     def kernel(self, name: str, shape: tuple[int, int], initializer: Any) -> keras.Variable:
@@ -43,8 +44,8 @@ def initializer(name: str, recurrent_size: int) -> keras.initializers.Initialize
     """The initialiser of all matrices but the recurrent ones, which are orthogonal.
 
     Args:
-        name: `uniform`, U(-1/sqrt(H), 1/sqrt(H)) as in the released code, or `normal`, N(0, 0.01^2) as in the
-            code of the paper's experiments.
+        name: `uniform`, U(-1/sqrt(H), 1/sqrt(H)) as in the released code, or `normal`, N(0, 0.01^2)
+            as in the code of the paper's experiments.
         recurrent_size: H.
     """
     if name == "uniform":

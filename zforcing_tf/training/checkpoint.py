@@ -1,7 +1,8 @@
 """Checkpoints that are complete or invisible, and the way back from a damaged one.
 
-A checkpoint is a folder `last-<step>` or `best-<step>`: TensorFlow writes into a folder of another name,
-which is renamed when all of it is there. TensorFlow checks a checksum of each tensor when it reads.
+A checkpoint is a folder `last-<step>` or `best-<step>`: TensorFlow writes into a folder of another
+name, which is renamed when all of it is there. TensorFlow checks a checksum of each tensor when it
+reads.
 """
 
 from __future__ import annotations
@@ -51,13 +52,20 @@ class Progress:
 
 
 def load_model(
-    run_dir: str | os.PathLike[str], which: Kind = "best"
+    run_dir: str | os.PathLike[str], which: str = "best"
 ) -> tuple[SequenceModel, ExperimentConfig, DataSpec, int]:
     """The trained model of a run, its configuration, what its data is, and its training step.
+
+    Args:
+        run_dir: of the run.
+        which: `best`, weights of the epoch with the best validation bound, or `last`.
 
     Raises:
         UserError: no run there, or no sound checkpoint.
     """
+    if which not in ("best", "last"):
+        raise UserError(f"there is no checkpoint {which!r}; give 'best' or 'last'")
+    kind: Kind = "best" if which == "best" else "last"
     run = RunDirectory(os.fspath(run_dir))
     config = run.open_for_reading()
     try:
@@ -67,7 +75,7 @@ def load_model(
             f"{run.data} cannot be used: {error}; give the training command again to restore it"
         ) from error
     model = models.build(config, spec)
-    step = Checkpoints(run.checkpoints, model).restore_weights(which)
+    step = Checkpoints(run.checkpoints, model).restore_weights(kind)
     if step is None:
         raise UserError(
             f"{run.path} has no {which} checkpoint yet; train at least one epoch with "
@@ -85,7 +93,9 @@ class Checkpoints:
         keep: number of `last` checkpoints kept.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], model: SequenceModel, keep: int = 2) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], model: SequenceModel, keep: int = 2
+    ) -> None:
         self.directory = Path(directory)
         self.keep = keep
         self._model = model
@@ -148,6 +158,6 @@ def _newest_sound(paths: list[Path], read: Callable[[Path], Any]) -> Any:
     if not paths:
         return None
     raise UserError(
-        f"no checkpoint in {paths[0].parent} can be read ({len(paths)} tried, the reasons stand above); "
-        "restore the folder from a copy, or delete it to train from the start"
+        f"no checkpoint in {paths[0].parent} can be read ({len(paths)} tried, the reasons stand "
+        "above); restore the folder from a copy, or delete it to train from the start"
     )

@@ -31,11 +31,17 @@ def apply_if_finite(
         optimizer.apply([g / replicas for g in gradients], variables)
 
     if replicas == 1:
-        tf.cond(finite, lambda: _done(apply(gradients)), lambda: False)
+
+        def update_one() -> bool:
+            apply(gradients)
+            return True
+
+        tf.cond(finite, update_one, lambda: False)
         return
 
     def across(strategy: tf.distribute.Strategy, finite: Any, gradients: Any) -> Any:
-        # A replica cannot branch around an update, which needs all replicas: branch here, once for all.
+        # A replica cannot branch around an update, which needs all replicas: branch here, once for
+        # all.
         def update() -> bool:
             strategy.extended.call_for_each_replica(apply, args=(gradients,))
             return True
@@ -43,7 +49,3 @@ def apply_if_finite(
         return tf.cond(strategy.experimental_local_results(finite)[0], update, lambda: False)
 
     context.merge_call(across, args=(finite, list(gradients)))
-
-
-def _done(_: None) -> bool:
-    return True

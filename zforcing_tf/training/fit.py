@@ -56,7 +56,7 @@ def compiled_model(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
 
 
 def fit(config: ExperimentConfig) -> dict[str, Any]:
-    """Trains until `--train_epochs`, or goes on with a run that is there, and evaluates the best epoch.
+    """Trains until `--train_epochs`, or goes on with a run; evaluates the best epoch.
 
     Returns:
         The run's results, as in its `results.json`.
@@ -165,9 +165,7 @@ class _Training:
         self.history.append(now.epoch, step, train, validation)
         self.summaries.scalars("train", step, train)
         self.summaries.scalars("validation", step, validation)
-        self.summaries.samples(
-            step, self.model, self.dataset.spec, self.config.run.summary_samples
-        )
+        self.summaries.samples(step, self.model, self.dataset.spec, self.config.run.summary_samples)
         line = progress.epoch_line(now.epoch, self.config.run.train_epochs, train, validation, best)
         print(line, flush=True)
         with open(self.run_directory.log, "a") as log:
@@ -178,14 +176,17 @@ class _Training:
         now = self.progress
         if self.checkpoints.restore_weights("best") is None:
             raise UserError(
-                f"{self.run_directory.path} has no epoch to evaluate; give --train_epochs of 1 or more"
+                f"{self.run_directory.path} has no epoch to evaluate; give --train_epochs of 1 or "
+                "more"
             )
         config, spec = self.config, self.dataset.spec
         results: dict[str, Any] = {
             "model": config.model.model,
             "dataset": spec.name,
             "seed": config.run.seed,
-            "parameters": int(sum(v.value.shape.num_elements() for v in self.model.trainable_variables)),
+            "parameters": int(
+                sum(v.value.shape.num_elements() for v in self.model.trainable_variables)
+            ),
             "epochs": now.epoch,
             "best_epoch": now.best_epoch,
             "step": int(self.model.step_counter.numpy()),

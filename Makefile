@@ -1,0 +1,64 @@
+# `make run` and `make test` set everything up themselves; `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help run test slow lint types benchmark install clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10 python
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in $(CANDIDATES); do \
+	if $$name -c '$(SUPPORTED)' 2>/dev/null; then echo $$name; break; fi; done)
+
+help:
+	@echo "make run        train two models on digits, compare them, draw, export (minutes)"
+	@echo "make test       the tests; WORKERS=n runs n processes"
+	@echo "make slow       the tests that take minutes each"
+	@echo "make lint       ruff: rules and formatting"
+	@echo "make types      mypy --strict"
+	@echo "make benchmark  speed and memory of a training step on this machine"
+	@echo "make install    only the virtual environment $(VENV)"
+	@echo "make clean      removes it and all that tools left behind; keeps runs/"
+	@echo "PYTHON=/path/to/python3 chooses the Python that $(VENV) is made with."
+
+run: $(INSTALLED)
+	@$(BIN)/python -m zforcing_tf.demo
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -n $(WORKERS)
+
+slow: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m slow
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	@$(BIN)/mypy
+
+benchmark: $(INSTALLED)
+	@$(BIN)/python benchmarks/train_step.py
+
+install: $(INSTALLED)
+
+# The stamp is made last: an install that failed is tried again. Twice quiet: pip prints errors only.
+$(INSTALLED): requirements.txt pyproject.toml
+	@python="$(PYTHON)"; \
+	if [ -z "$$python" ] || ! "$$python" -c '$(SUPPORTED)'; then \
+		echo "error: Python 3.10, 3.11, 3.12 or 3.13 is needed, and $${python:-none of $(CANDIDATES)} is it;" \
+			"install one, or name it: make PYTHON=/path/to/python3 ..." >&2; \
+		exit 1; \
+	fi; \
+	echo "Installing into $(VENV); this takes a few minutes, once ..."; \
+	rm -f $@; \
+	"$$python" -m venv $(VENV) && \
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --use-pep517 \
+		--requirement requirements.txt --editable '.[dev]' && \
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
