@@ -59,7 +59,6 @@ def unroll_with_gradient(
 
         def gradient(*upstream: tf.Tensor) -> list[tf.Tensor | None]:
             kernels = [w.kernel for w in tf.nest.flatten(own) if isinstance(w, Product)]
-            transposed = [tf.transpose(kernel) for kernel in kernels]
 
             def backward(d_state: list[Any], now: Any) -> tuple[list[Any], Any]:
                 state_t, inputs_t, results_t, d_outputs = now
@@ -68,7 +67,7 @@ def unroll_with_gradient(
                 with tf.GradientTape() as tape:
                     tape.watch([state_t, varied, results_t])
                     replays = _replaced(
-                        own, lambda _, i: Replay(transposed[i], results_t[i], applied, i)
+                        own, lambda _, i: Replay(kernels[i], results_t[i], applied, i)
                     )
                     after, outputs = step(replays, *_packed(state, state_t, inputs, inputs_t))
                 d_state, d_inputs, d_results = tape.gradient(
@@ -92,7 +91,7 @@ def unroll_with_gradient(
             d_tensors = [
                 d
                 for product, x, d_result in zip(products, applied, d_results, strict=True)
-                for d in _product_gradient(product, x, d_result)
+                for d in product.gradients(x, d_result)
             ]
             left = iter(d_inputs)
             all_d_inputs = [next(left) if keep else None for keep in differentiable]
@@ -106,13 +105,6 @@ def unroll_with_gradient(
         tf.nest.pack_sequence_as(state, last_state),
         tf.nest.pack_sequence_as(output_dtypes, outputs),
     )
-
-
-def _product_gradient(product: Product, x: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor]:
-    """Gradients of kernel and bias from inputs [T, B, K] and gradients of results [T, B, N]."""
-    flat_x, flat_upstream = (tf.reshape(v, (-1, v.shape[-1])) for v in (x, upstream))
-    gradients = [tf.matmul(flat_x, flat_upstream, transpose_a=True)]
-    return gradients if product.bias is None else [*gradients, tf.reduce_sum(flat_upstream, 0)]
 
 
 def _replaced(weights: Structure, make: Any) -> Structure:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
+from zforcing_tf.products import flipped
+
 if TYPE_CHECKING:
     from zforcing_tf.cells.latent_cell import LatentCell
     from zforcing_tf.layers.emission import Emission
@@ -32,7 +34,7 @@ Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 class Inferred(NamedTuple):
-    """What `infer` leaves for the objectives, each [B, .] in the loop and [T, B, .] after it."""
+    """What `infer` leaves for the objectives, each [., B] in the loop and [T, B, .] after it."""
 
     latent: tf.Tensor
     posterior_loc: tf.Tensor
@@ -43,7 +45,7 @@ class Inferred(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What `observe` gives, each [B, .] in the loop and [T, B, .] after it."""
+    """What `observe` gives, each [., B] in the loop and [T, B, .] after it."""
 
     latent: tf.Tensor
     features: tf.Tensor
@@ -75,15 +77,15 @@ def unroll(
     Args:
         step: `step(weights, state, inputs[t]) -> state, outputs[t]`.
         weights: structure of `Product`s that all steps share.
-        state: structure of [B, .] tensors before the first step.
-        inputs: structure of [T, B, .] tensors; T >= 1 may be unknown until run time.
+        state: structure of tensors before the first step.
+        inputs: structure of tensors [T, ...]; T >= 1 may be unknown until run time.
         output_dtypes: structure of dtypes, one for each output of the step.
         reverse: whether time runs from T-1 down to 0. Outputs keep the order of the inputs.
         training: whether the gradient will be asked for. It is then that of `loop_gradient`:
             several times faster, for more memory in the forward pass.
 
     Returns:
-        The state after the last step, and the outputs, structure of [T, B, .].
+        The state after the last step, and the outputs, structure of [T, ...].
     """
     if training:
         from zforcing_tf.loop_gradient import unroll_with_gradient
@@ -125,7 +127,7 @@ def loop(
         loop_vars=(tf.constant(0), state, collected),
         shape_invariants=(
             tf.TensorShape([]),
-            tf.nest.map_structure(lambda v: tf.TensorShape([None, *v.shape[1:]]), state),
+            tf.nest.map_structure(lambda v: tf.TensorShape([None] * v.shape.rank), state),
             [tf.TensorShape(None)] * len(collected),
         ),
         maximum_iterations=num_steps,  # without it XLA cannot differentiate the loop
@@ -167,8 +169,8 @@ def infer(
     dtype = noise.dtype
     past = tf.nest.map_structure(lambda _: dtype, cell.past_structure)
     dtypes = Inferred(dtype, dtype, dtype, dtype, past)
-    weights, inputs = cell.loop_weights("posterior"), (drive, context, noise)
-    return unroll(step, weights, state, inputs, dtypes, training=training)
+    weights, inputs = cell.loop_weights("posterior"), _flipped((drive, context, noise))
+    return _flipped(unroll(step, weights, _flipped(state), inputs, dtypes, training=training))
 
 
 def observe(
@@ -187,18 +189,27 @@ def observe(
     """
 
     def step(weights: Structure, state: Structure, now: Any) -> tuple[Structure, Observed]:
-        return prior_step(cell, weights, state, *now)
+        return _prior_step(cell, weights, state, *now)
 
     dtypes = Observed(noise.dtype, noise.dtype)
-    return unroll(step, cell.loop_weights("prior"), state, (drive, noise), dtypes)
+    inputs = _flipped((drive, noise))
+    return _flipped(unroll(step, cell.loop_weights("prior"), _flipped(state), inputs, dtypes))
 
 
 def prior_step(
-    cell: LatentCell, weights: Structure, state: Structure, drive: tf.Tensor, noise: tf.Tensor
+    cell: LatentCell, state: Structure, drive: tf.Tensor, noise: tf.Tensor
 ) -> tuple[Structure, Observed]:
     """One step of `observe`, without the loop: the streaming step. Arguments are [B, .]."""
+    weights = cell.loop_weights("prior")
+    state, drive, noise = _flipped((state, drive, noise))
+    return _flipped(_prior_step(cell, weights, state, drive, noise))
+
+
+def _prior_step(
+    cell: LatentCell, weights: Structure, state: Structure, drive: tf.Tensor, noise: tf.Tensor
+) -> tuple[Structure, Observed]:
     conditioning = cell.condition(weights, state, drive)
-    loc, scale = cell.prior(cell.past(conditioning))
+    loc, scale = _flipped(cell.prior(_flipped(cell.past(conditioning))))
     latent = loc + scale * noise
     state, features = cell.advance(weights, conditioning, latent)
     return state, Observed(latent, features)
@@ -230,11 +241,19 @@ def generate(
         state, x = now
         latent_noise, frame_noise = tf.split(noise, [cell.latent_size, -1], axis=-1)
         latent_noise = tf.cast(temperature * latent_noise, cell.compute_dtype)
-        state, seen = prior_step(cell, weights, state, cell.drive(x), latent_noise)
-        parameters = emission(seen.features, emission.skip(cell, x))
+        drive, latent_noise = _flipped((cell.drive(x), latent_noise))
+        state, seen = _prior_step(cell, weights, state, drive, latent_noise)
+        latent, features = _flipped(seen)
+        parameters = emission(features, emission.skip(cell, x))
         x = emission.family.sample(parameters, frame_noise, temperature)
-        return (state, x), Generated(seen.latent, seen.features, parameters, x)
+        return (state, x), Generated(latent, features, parameters, x)
 
     dtype = tf.as_dtype(cell.compute_dtype)
     dtypes = Generated(dtype, dtype, noise.dtype, x.dtype)
-    return unroll(step, cell.loop_weights("prior"), (state, x), noise, dtypes)
+    weights = cell.loop_weights("prior")
+    (state, x), generated = unroll(step, weights, (_flipped(state), x), noise, dtypes)
+    return (_flipped(state), x), generated
+
+
+def _flipped(structure: Structure) -> Structure:
+    return tf.nest.map_structure(flipped, structure)

@@ -81,7 +81,7 @@ class LatentCell(keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def condition(self, weights: Structure, state: Structure, drive: tf.Tensor) -> Structure:
-        """All that z[t] may depend on: the half of the step before the latent, [B, .]."""
+        """All that z[t] may depend on: the half of the step before the latent."""
 
     @abc.abstractmethod
     def past(self, conditioning: Structure) -> Structure:
@@ -95,10 +95,10 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     def posterior(
         self, weights: Structure, conditioning: Structure, context: Structure
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """loc and scale of q(z[t] | past, data), [B, Z] each, from `Context.posterior` at t."""
+        """loc and scale of q(z[t] | past, data), [Z, B] each, from `Context.posterior` at t."""
 
     @abc.abstractmethod
     def advance(
         self, weights: Structure, conditioning: Structure, latent: tf.Tensor
     ) -> tuple[Structure, tf.Tensor]:
-        """Next state, and the features [B, F] that the emission sees."""
+        """Next state, and the features [F, B] that the emission sees."""

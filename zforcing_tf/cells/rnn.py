@@ -22,7 +22,7 @@ class RNNWeights(NamedTuple):
 
 
 class Conditioning(NamedTuple):
-    """c[t-1] and the gates' pre-activations, [B, .]."""
+    """c[t-1] and the gates' pre-activations."""
 
     c: tf.Tensor
     gates: tf.Tensor
@@ -76,7 +76,7 @@ class RNNCell(LatentCell):
         return Conditioning(state.c, RecurrentCore.gates(weights.core, recurrent, drive, None))
 
     def past(self, conditioning: Conditioning) -> tf.Tensor:
-        return conditioning.c[:, :0]
+        return conditioning.c[:0]
 
     def prior(self, past: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return past, past
@@ -84,7 +84,7 @@ class RNNCell(LatentCell):
     def posterior(
         self, weights: RNNWeights, conditioning: Conditioning, context: tuple[()]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        empty = conditioning.c[:, :0]
+        empty = conditioning.c[:0]
         return empty, empty
 
     def advance(

@@ -26,7 +26,7 @@ class ZForcingWeights(NamedTuple):
 
 
 class Conditioning(NamedTuple):
-    """The state h[t-1], c[t-1] and its products, [B, .]."""
+    """The state h[t-1], c[t-1] and its products."""
 
     state: LSTMState
     hidden: tf.Tensor
@@ -98,7 +98,7 @@ class ZForcingCell(LatentCell):
     ) -> Conditioning:
         product = weights.state(state.h)
         gates = 4 * self.core.units
-        return Conditioning(state, product[:, :-gates], product[:, -gates:], drive)
+        return Conditioning(state, product[:-gates], product[-gates:], drive)
 
     def past(self, conditioning: Conditioning) -> tf.Tensor:
         return conditioning.state.h
@@ -111,7 +111,8 @@ class ZForcingCell(LatentCell):
         self, weights: ZForcingWeights, conditioning: Conditioning, context: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         assert weights.posterior is not None  # made for the prior alone
-        return loc_and_scale(MLP.head(weights.posterior, conditioning.hidden + context))
+        hidden = conditioning.hidden + context
+        return loc_and_scale(MLP.head(weights.posterior, hidden), axis=0)
 
     def advance(
         self, weights: ZForcingWeights, conditioning: Conditioning, latent: tf.Tensor

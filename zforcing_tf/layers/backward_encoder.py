@@ -10,7 +10,7 @@ import tensorflow as tf
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.recurrent_core import LSTMState, RecurrentCore, lstm
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
-from zforcing_tf.products import Product
+from zforcing_tf.products import Product, flipped
 from zforcing_tf.unroll import unroll
 
 
@@ -66,13 +66,13 @@ class BackwardEncoder(WeightedLayer):
             return new, new.h
 
         core = self.core
-        state = initial_state or core.initial_state(tf.shape(mask)[1])
-        inputs = (drive, mask[..., tf.newaxis])
+        state = LSTMState(*map(flipped, initial_state or core.initial_state(tf.shape(mask)[1])))
+        inputs = (flipped(drive), mask[:, tf.newaxis])
         product = Product(core.read(core.recurrent_kernel))
         _, states = unroll(
             step, product, state, inputs, state.h.dtype, reverse=True, training=training
         )
-        return states
+        return flipped(states)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

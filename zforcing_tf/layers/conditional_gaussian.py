@@ -15,9 +15,10 @@ LIMIT = 8.0
 """Means and log variances are limited to [-8, 8], as in the released code; no gradient outside."""
 
 
-def loc_and_scale(parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits `[..., 2 Z]` into loc and scale `[..., Z]`: clipped mean, clipped log variance."""
-    loc, log_variance = tf.split(tf.clip_by_value(parameters, -LIMIT, LIMIT), 2, axis=-1)
+def loc_and_scale(parameters: tf.Tensor, axis: int = -1) -> tuple[tf.Tensor, tf.Tensor]:
+    """Splits 2 Z parameters along an axis into loc and scale: clipped mean, clipped log variance.
+    """
+    loc, log_variance = tf.split(tf.clip_by_value(parameters, -LIMIT, LIMIT), 2, axis=axis)
     return loc, tf.exp(0.5 * log_variance)
 
 

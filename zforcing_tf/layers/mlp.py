@@ -72,7 +72,7 @@ class MLP(WeightedLayer):
 
     @staticmethod
     def head(product: Product, hidden: tf.Tensor) -> tf.Tensor:
-        """Output `[..., output]` from hidden pre-activations `[..., M]` (bias included)."""
+        """Output [output, B] from hidden pre-activations [M, B], in the loop."""
         return product(lrelu3(hidden))
 
     def call(self, *inputs: tf.Tensor) -> tf.Tensor:
@@ -80,7 +80,7 @@ class MLP(WeightedLayer):
         hidden = self.read(self.bias_1)
         for index, x in enumerate(inputs):
             hidden = self.share(index, x) + hidden
-        return self.head(self.head_product(), hidden)
+        return tf.matmul(lrelu3(hidden), self.read(self.kernel_2)) + self.read(self.bias_2)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

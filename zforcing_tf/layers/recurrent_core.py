@@ -18,7 +18,7 @@ EPSILON = 1e-5
 
 
 class LSTMState(NamedTuple):
-    """Output and cell of an LSTM, `[B, H]` each."""
+    """Output and cell of an LSTM, [B, H] each; [H, B] in the loop."""
 
     h: tf.Tensor
     c: tf.Tensor
@@ -34,18 +34,18 @@ class CoreWeights(NamedTuple):
 
 
 def lstm(gates: tf.Tensor, c: tf.Tensor) -> LSTMState:
-    """The point-wise part, from pre-activations [B, 4H]: input, forget, candidate, output."""
-    i, f, g, o = tf.split(gates, 4, axis=-1)
+    """The point-wise part, from pre-activations [4H, B]: input, forget, candidate, output."""
+    i, f, g, o = tf.split(gates, 4, axis=0)
     c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
     return LSTMState(tf.sigmoid(o) * tf.tanh(c), c)
 
 
-def normalise(x: tf.Tensor) -> tf.Tensor:
-    """Layer normalisation over the last axis, variance with divisor n - 1, in float32 at least."""
+def normalise(x: tf.Tensor, axis: int = -1) -> tf.Tensor:
+    """Layer normalisation over an axis, variance with divisor n - 1, in float32 at least."""
     wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
-    centred = wide - tf.reduce_mean(wide, axis=-1, keepdims=True)
-    divisor = tf.cast(tf.shape(x)[-1] - 1, wide.dtype)
-    variance = tf.reduce_sum(tf.square(centred), axis=-1, keepdims=True) / divisor
+    centred = wide - tf.reduce_mean(wide, axis=axis, keepdims=True)
+    divisor = tf.cast(tf.shape(x)[axis] - 1, wide.dtype)
+    variance = tf.reduce_sum(tf.square(centred), axis=axis, keepdims=True) / divisor
     return tf.cast(centred * tf.math.rsqrt(variance + EPSILON), x.dtype)
 
 
@@ -139,13 +139,13 @@ class RecurrentCore(WeightedLayer):
     def gates(
         weights: CoreWeights, recurrent: tf.Tensor, drive: tf.Tensor, latent: tf.Tensor | None
     ) -> tf.Tensor:
-        """Pre-activations `[B, 4H]` from `h W_hh` `[B, 4H]`, the drive `[B, 4H]` and z `[B, Z]`."""
+        """Pre-activations [4H, B] from `h W_hh` [4H, B], the drive [4H, B] and z [Z, B]."""
         if weights.modulation is not None:
             first, head = weights.modulation
             modulation = MLP.head(head, first(latent))
             modulation = tf.clip_by_value(modulation, -MODULATION_LIMIT, MODULATION_LIMIT)
-            u, v = tf.split(modulation, 2, axis=-1)
-            return drive + normalise(recurrent) * (1.0 + u) + v
+            u, v = tf.split(modulation, 2, axis=0)
+            return drive + normalise(recurrent, axis=0) * (1.0 + u) + v
         if weights.latent is not None:
             drive = drive + weights.latent(latent)
         return drive + recurrent
