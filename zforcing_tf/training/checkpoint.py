@@ -29,7 +29,6 @@ from zforcing_tf.training.run_directory import RunDirectory
 Kind = Literal["last", "best"]
 _PARTIAL = ".partial-"
 _STATE, _PROGRESS = "state", "progress.json"
-_DAMAGED = (tf.errors.OpError, ValueError, KeyError, OSError, AssertionError, TypeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +151,7 @@ def _newest_sound(paths: list[Path], read: Callable[[Path], Any]) -> Any:
     for path in reversed(paths):
         try:
             return read(path)
-        except _DAMAGED as error:
+        except Exception as error:  # TensorFlow has a dozen kinds for damaged files
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             logging.error("checkpoint %s is damaged (%s); trying the one before it", path, reason)
     if not paths:
