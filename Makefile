@@ -23,8 +23,23 @@ help:
 	@echo "make clean      removes it and all that tools left behind; keeps runs/"
 	@echo "PYTHON=/path/to/python3 chooses the Python that $(VENV) is made with."
 
+# Each command is shown as it runs: they are what a user gives too.
 run: $(INSTALLED)
-	@$(BIN)/python -m zforcing_tf.demo
+	$(BIN)/python -m zforcing_tf.train --flagfile=flags/digits_rnn.flags --run_dir=runs/digits_rnn
+	$(BIN)/python -m zforcing_tf.train --flagfile=flags/digits_zforcing_aux.flags --run_dir=runs/digits_zforcing_aux
+	@echo; echo "The two side by side:"
+	$(BIN)/python -m zforcing_tf.evaluate --run_dir=runs/digits_rnn,runs/digits_zforcing_aux
+	$(BIN)/python -m zforcing_tf.generate --run_dir=runs/digits_zforcing_aux
+	@rm -rf exports/digits
+	$(BIN)/python -m export.saved_model --run_dir=runs/digits_zforcing_aux --export_dir=exports/digits
+	@echo; echo "With TensorFlow alone:"
+	$(BIN)/python examples/use_saved_model.py exports/digits/*
+	@echo
+	@echo "Look at     runs/digits_zforcing_aux/samples/samples.png and learning_curves.png"
+	@echo "Curves      $(BIN)/tensorboard --logdir runs"
+	@echo "Model       exports/digits/*  (SavedModel; BUILD.md says how to serve it)"
+	@echo "Try next    $(BIN)/python -m zforcing_tf.train --flagfile=flags/digits_zforcing_kla_aux.flags --run_dir=runs/kla_aux"
+	@echo "            flags/README.md lists the experiments; --help the flags"
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -n $(WORKERS)

@@ -19,7 +19,7 @@ from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
 from zforcing_tf.objectives import Schedule, Terms, Weights
 from zforcing_tf.randomness import Rows, batch_noise, dropout_keep, row_noise, row_seeds
-from zforcing_tf.requests import checked
+from zforcing_tf.requests import check_generation, checked
 from zforcing_tf.training.finite import apply_if_finite
 
 Batch = dict[str, tf.Tensor]
@@ -327,7 +327,12 @@ class SequenceModel(keras.Model):
         if prefix is not None:
             prefix, _ = checked(self.emission.family, self.frame_dtype, prefix, None)
             num_sequences = tf.shape(prefix)[0]
-        seeds = row_seeds(seed, 1 if num_sequences is None else num_sequences)
+        elif num_sequences is None:
+            num_sequences = 1
+        own_seeds = len(tf.convert_to_tensor(seed).shape) == 2
+        rows = tf.shape(seed)[0] if own_seeds else num_sequences
+        check_generation(num_steps, num_sequences, temperature, rows)
+        seeds = row_seeds(seed, num_sequences)
         temperature = tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
         if prefix is not None:
             return self._continue(num_steps, seeds, temperature, prefix)

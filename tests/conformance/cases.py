@@ -1,0 +1,87 @@
+"""The models that every property is tested with, and what their tests share."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import model_factory as factory
+from zforcing_tf import objectives
+from zforcing_tf.objectives import Weights
+from zforcing_tf.sequence_model import SequenceModel
+
+CASES = [
+    ("rnn", "bernoulli"),
+    ("zforcing", "bernoulli"),
+    ("zforcing", "categorical"),
+    ("layer_norm", "gaussian"),
+    ("full", "gaussian"),
+    ("full", "gaussian_mixture"),
+    ("full", "categorical"),
+]
+each_case = pytest.mark.parametrize(("variant", "emission"), CASES)
+each_stochastic_case = pytest.mark.parametrize(("variant", "emission"), CASES[1:])
+# Compiling takes seconds: each variant and each emission once.
+each_part = pytest.mark.parametrize(
+    ("variant", "emission"),
+    [
+        ("rnn", "gaussian"),
+        ("zforcing", "categorical"),
+        ("layer_norm", "bernoulli"),
+        ("full", "gaussian_mixture"),
+    ],
+)
+WEIGHTS = Weights(0.7, 0.3, 0.2)
+SEEDS = tf.constant([[7, 1], [7, 2], [-3, 5]], tf.int32)
+
+
+@functools.cache
+def model_of(variant: str, emission: str) -> SequenceModel:
+    return factory.build(emission, **factory.VARIANTS[variant])
+
+
+def tensors(batch: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(value) for name, value in batch.items()}
+
+
+def with_padding(batch: dict[str, np.ndarray], value: float) -> dict[str, np.ndarray]:
+    """The same sequences in a batch two steps longer, the value wherever nothing is valid."""
+    x, lengths = batch["x"], batch["lengths"]
+    x = np.concatenate([x, np.zeros_like(x[:, :2])], axis=1)
+    x[np.arange(x.shape[1]) >= lengths[:, None]] = value
+    return {"x": x, "lengths": lengths}
+
+
+def paddings(emission: str) -> list[float]:
+    return [0, 10**6, -5] if emission == "categorical" else [0.0, 1e6, np.nan, -np.inf]
+
+
+def noise_for(model: SequenceModel, num_steps: int, rows: int, extra: int = 0) -> tf.Tensor:
+    shape = (num_steps, rows, model.cell.latent_size + extra)
+    return tf.random.stateless_normal(shape, (1, 2))
+
+
+def dense_gradients(tape: tf.GradientTape, cost: tf.Tensor, variables: Any) -> list[tf.Tensor]:
+    """Zeros where there is none."""
+    values = [variable.value for variable in variables]
+    gradients = tape.gradient(cost, values, unconnected_gradients="zero")
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def loss_and_gradients(
+    model: SequenceModel,
+    x: tf.Tensor,
+    lengths: tf.Tensor,
+    noise: tf.Tensor,
+    training: bool = True,
+    weights: Weights = WEIGHTS,
+) -> tuple[Any, ...]:
+    with tf.GradientTape() as tape:
+        inference = model.infer(model.sequences(x, lengths), noise, training=training)
+        loss = objectives.loss(inference.terms, weights)
+    gradients = dense_gradients(tape, loss, model.trainable_variables)
+    return loss, [term for term in inference.terms if term is not None], gradients
