@@ -1,0 +1,195 @@
+"""Writes the SavedModel of a trained run, which TensorFlow alone loads and a model server serves.
+
+  python -m export.saved_model --run_dir=runs/digits --export_dir=exports/digits
+
+writes exports/digits/<version>/, the version being the training step: the model, and in
+assets.extra/ the configuration and results of the run and the signatures of the model. It appears
+only after it has given the answers of the Python model in a process without this library. Takes
+half a minute.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from absl import flags
+
+from zforcing_tf import programs
+from zforcing_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from zforcing_tf.training.run_directory import RunDirectory
+
+EXTRA = "assets.extra"
+"""Folder of a SavedModel that TensorFlow leaves to others."""
+
+
+def export(
+    run_dir: str | os.PathLike[str],
+    export_dir: str | os.PathLike[str],
+    checkpoint: Literal["best", "last"] = "best",
+    version: int | None = None,
+    data_dir: str | None = None,
+) -> Path:
+    """Exports the model of a run.
+
+    Args:
+        run_dir: folder of the run.
+        export_dir: folder of all versions of the model; made if it is missing.
+        checkpoint: weights of the best epoch, or the last ones.
+        version: a number, at least 0; by default the training step.
+        data_dir: where TFDS keeps the run's data, on whose validation split the export is tried; by
+            default where the run had it.
+
+    Returns:
+        `<export_dir>/<version>`.
+
+    Raises:
+        UserError: no run or no checkpoint there, a version that exists, a folder that cannot be
+            written, or a SavedModel that does not answer as the model does. Nothing has been
+            exported then.
+    """
+    import dataclasses
+
+    from zforcing_tf.training.run_directory import RunDirectory
+
+    folder, run = _local(export_dir), RunDirectory(os.fspath(run_dir))
+    run.open_for_reading()  # what is wrong there shows before TensorFlow is imported
+    from zforcing_tf.data import registry
+    from zforcing_tf.training.checkpoint import load_model
+
+    from .signatures import listing, serving_module
+    from .staging import refuse_existing, staged
+    from .verify import expectations, verify
+
+    model, config, _, step = load_model(run.path, checkpoint)
+    version = step if version is None else version
+    data = config.data
+    if data_dir is not None:
+        data = dataclasses.replace(data, data_dir=data_dir)
+    refuse_existing(folder / str(version))
+    module, signatures = serving_module(model)
+    expected = expectations(model, listing(signatures), registry.load(data).validation)
+    with staged(folder, version) as staging:
+        write_model(module, signatures, staging)
+        _describe(run, listing(signatures), staging / EXTRA)
+        verify(staging, expected)
+    return folder / str(version)
+
+
+def _local(export_dir: str | os.PathLike[str]) -> Path:
+    path = os.fspath(export_dir)
+    if not path:
+        raise UserError("--export_dir is empty; give the model's folder, such as exports/digits")
+    if "://" in path:
+        raise UserError(f"--export_dir={path} is not a local folder; export to one, then copy it")
+    return Path(path).expanduser().absolute()
+
+
+def write_model(module: Any, signatures: Mapping[str, Any], path: Path) -> None:
+    """Writes what `serving_module` gives as a SavedModel, without the gradients of its functions.
+
+    Raises:
+        UserError: TensorFlow cannot write there.
+    """
+    import tensorflow as tf
+
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    try:
+        tf.saved_model.save(module, str(path), signatures=dict(signatures), options=options)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"the SavedModel cannot be written to {path.parent} ({error.message.splitlines()[0]}); "
+            "make room there, or give another --export_dir"
+        ) from error
+
+
+def _describe(run: RunDirectory, listing: Mapping[str, Any], path: Path) -> None:
+    """Writes what the run was, and what can be asked, into a folder of the SavedModel."""
+    import shutil
+
+    from zforcing_tf.training.json_files import write_json
+
+    path.mkdir()
+    for file in (run.config, run.data, run.results):
+        if file.exists():
+            shutil.copyfile(file, path / file.name)
+    write_json(path / "signatures.json", listing)
+
+
+def summary(listing: Mapping[str, Any]) -> str:
+    """The signatures in two lines each: `score  x float32 [?, ?, 16], ...`, `-> elbo float32`."""
+
+    def one(name: str, spec: Mapping[str, Any]) -> str:
+        shape = ", ".join("?" if size is None else str(size) for size in spec["shape"])
+        return f"{name} {spec['dtype']} [{shape}]"
+
+    def side(specs: Mapping[str, Any]) -> str:
+        return ", ".join(one(name, spec) for name, spec in specs.items())
+
+    width = max(map(len, listing))
+    lines = []
+    for name, specs in listing.items():
+        lines.append(f"{name.ljust(width)}  {side(specs['inputs'])}")
+        lines.append(f"{' ' * width}  -> {side(specs['outputs'])}")
+    return "\n".join(lines)
+
+
+def snippet(path: Path, listing: Mapping[str, Any], num_steps: int) -> str:
+    """Five lines of Python that load a SavedModel and score two sequences with TensorFlow alone."""
+    spec = listing["score"]["inputs"]["x"]
+    shape = [2, num_steps, *spec["shape"][2:]]
+    return "\n".join(
+        (
+            "import tensorflow as tf",
+            f'score = tf.saved_model.load({str(path)!r}).signatures["score"]',
+            f"x = tf.zeros({shape}, tf.{spec['dtype']})  # two sequences of {num_steps} frames",
+            f"lengths, seed = tf.fill([2], {num_steps}), tf.constant([[0, 1], [0, 2]])",
+            'print(score(x=x, lengths=lengths, seed=seed)["elbo"])  # nats, for each sequence',
+        )
+    )
+
+
+def main() -> None:
+    """Runs the program."""
+    values = flags.FLAGS
+    if not values.run_dir:
+        raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
+    path = export(
+        values.run_dir, values.export_dir, values.checkpoint, values.version, values.data_dir
+    )
+    from zforcing_tf.training.json_files import read_json
+
+    listing = read_json(path / EXTRA / "signatures.json")
+    data = path / EXTRA / "data.json"
+    num_steps = read_json(data)["max_length"] if data.exists() else 1
+    print(f"{path}\n\n{summary(listing)}\n\nTensorFlow alone loads it:\n")
+    print(snippet(path, listing, num_steps))
+
+
+def define_flags() -> None:
+    """Defines the flags of the program."""
+    flags.DEFINE_string("run_dir", "", "Folder of the run.")
+    flags.DEFINE_string("export_dir", "", "Folder of all versions of the model.")
+    flags.DEFINE_enum(
+        "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
+    )
+    flags.DEFINE_integer(
+        "version", None, "Name of the version, a number; without it, the step.", lower_bound=0
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
+    )
+
+
+def run() -> None:
+    """Entry point of the command."""
+    define_flags()
+    programs.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,101 @@
+"""A version of a model appears whole or not at all.
+
+A model server loads the folders whose names are numbers. So a version is written into a folder of
+another name, `.staging-<version>-<host>-<process>`, and renamed when all of it is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from zforcing_tf.errors import UserError
+
+_STAGING = re.compile(r"\.staging-\d+-(.+)-(\d+)")
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises UserError if a version is there: a server may be using it."""
+    if os.path.lexists(path):
+        raise UserError(
+            f"{path} exists already; give another number with --version, or remove that folder"
+        )
+
+
+@contextlib.contextmanager
+def staged(export_dir: Path, version: int) -> Iterator[Path]:
+    """Makes a folder for a version, which gets its name when the block ends well.
+
+    However the block is left otherwise, the folder is removed; if the process is killed, the next
+    export into `export_dir` on the same machine removes it.
+
+    Args:
+        export_dir: of all versions of the model; made if it is missing.
+        version: at least 0.
+
+    Raises:
+        UserError: the version exists, or `export_dir` cannot be made or written.
+    """
+    final = export_dir / str(version)
+    staging = export_dir / f".staging-{version}-{socket.gethostname()}-{os.getpid()}"
+    refuse_existing(final)
+    with _explained(export_dir):
+        export_dir.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(export_dir)
+        staging.mkdir()
+    try:
+        yield staging
+        with _explained(export_dir):
+            _flush(staging)
+            refuse_existing(final)
+            os.rename(staging, final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_abandoned(export_dir: Path) -> None:
+    """Removes what exports of this machine that were killed have left."""
+    for path in export_dir.iterdir():
+        found = _STAGING.fullmatch(path.name)
+        if found and found[1] == socket.gethostname() and not _is_running(int(found[2])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid():  # an earlier one that had our number
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _flush(folder: Path) -> None:
+    """Waits until all files of a folder are on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _explained(export_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            reason = "another process is writing the same version there, or it is a file"
+        else:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(
+            f"cannot export to {export_dir}: {reason}; mend that, or give another --export_dir"
+        ) from error
