@@ -1,6 +1,6 @@
 """Scores and generates with an exported model. Needs TensorFlow, and nothing of this project.
 
-  python examples/use_saved_model.py exports/digits/3240
+python examples/use_saved_model.py exports/digits/3240
 """
 
 import os

@@ -85,7 +85,8 @@ class SequenceModel(keras.Model):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Frames stay as they are: parts cast what they compute with.
+        super().__init__(autocast=False, **kwargs)
         self.cell = cell
         self.emission = emission
         self.auxiliary = auxiliary
@@ -146,7 +147,8 @@ class SequenceModel(keras.Model):
         noise, keep_noise = self._training_noise(rows, step, tf.shape(x)[1])
         gradients, sums = self._gradients(x, lengths, noise, keep_noise, rows.total, weights)
         gradients = context.all_reduce("SUM", gradients)
-        norm = tf.linalg.global_norm(gradients)
+        scale = self.optimizer.loss_scale_factor or 1.0  # in the gradients until they are applied
+        norm = tf.linalg.global_norm(gradients) / scale
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
         finite = tf.math.is_finite(norm)
         apply_if_finite(self.optimizer, gradients, self.trainable_variables, finite)
@@ -200,7 +202,8 @@ class SequenceModel(keras.Model):
         its place in the batch.
         """
         x, lengths = batch["x"], batch["lengths"]
-        index = batch.get("index", tf.range(tf.shape(x)[0]))
+        rows = Rows.of(tf.distribute.get_replica_context(), tf.shape(x)[0])
+        index = batch.get("index", rows.offset + tf.range(rows.local))
         seeds = tf.stack([tf.fill(tf.shape(index), self.seed), index], axis=1)
         noise = row_noise(seeds, tf.shape(x)[1], self.cell.latent_size)
         terms = self.infer(self.sequences(x, lengths), noise).terms
@@ -367,6 +370,7 @@ class SequenceModel(keras.Model):
         parts |= {name: part for name, part in optional.items() if part is not None}
         return {
             "name": self.name,
+            "dtype": self.dtype_policy.name,
             **serialised(parts),
             **{
                 f"{n}_weight": list(dataclasses.astuple(s))

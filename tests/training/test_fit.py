@@ -123,7 +123,9 @@ def test_bad_data_leaves_no_run_behind(experiment):
 
 def test_patience_ends_a_training(experiment, changed):
     tiny = dataclasses.replace(experiment.optimizer, learning_rate=1e-12)
-    experiment = dataclasses.replace(changed(experiment, patience=2, train_epochs=50), optimizer=tiny)
+    experiment = dataclasses.replace(
+        changed(experiment, patience=2, train_epochs=50), optimizer=tiny
+    )
     assert fit(experiment)["epochs"] < 50
 
 
