@@ -16,7 +16,7 @@ LIMIT = 8.0
 
 
 def loc_and_scale(parameters: tf.Tensor, axis: int = -1) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits 2 Z parameters along an axis into loc and scale: clipped mean, clipped log variance."""
+    """Splits parameters along an axis into loc and scale: clipped mean, clipped log variance."""
     loc, log_variance = tf.split(tf.clip_by_value(parameters, -LIMIT, LIMIT), 2, axis=axis)
     return loc, tf.exp(0.5 * log_variance)
 
