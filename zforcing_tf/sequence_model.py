@@ -231,6 +231,11 @@ class SequenceModel(keras.Model):
             numerator = name.removesuffix("_per_step").replace("nats", "elbo")
             ratio.update_state(sums[numerator], sums["steps" if per_step else "sequences"])
 
+    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Reads the metrics themselves: `logs` may hold a mean of what single replicas had."""
+        results = self.get_metrics_result()
+        return {name: results[name] for name in logs}
+
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Does nothing: all is built, and Keras's own way fails on uneven replica batches."""
 

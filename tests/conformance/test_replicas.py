@@ -126,7 +126,6 @@ def test_metrics_are_those_of_one_device(emission):
             assert expected.metrics["gradient_norm"] > MODELS[emission]["clip_norm"]
 
 
-@pytest.mark.xfail(reason="known: validation metrics on two replicas differ by up to 1%")
 @both
 def test_evaluation_is_that_of_one_device(emission):
     one, two = run(emission, 1), run(emission, 2)
