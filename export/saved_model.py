@@ -52,8 +52,6 @@ def export(
             written, or a SavedModel that does not answer as the model does. Nothing has been
             exported then.
     """
-    import dataclasses
-
     from zforcing_tf.training.run_directory import RunDirectory
 
     folder, run = _local(export_dir), RunDirectory(os.fspath(run_dir))
@@ -67,12 +65,11 @@ def export(
 
     model, config, _, step = load_model(run.path, checkpoint)
     version = step if version is None else version
-    data = config.data
-    if data_dir is not None:
-        data = dataclasses.replace(data, data_dir=data_dir)
     refuse_existing(folder / str(version))
     module, signatures = serving_module(model)
-    expected = expectations(model, listing(signatures), registry.load(data).validation)
+    expected = expectations(
+        model, listing(signatures), registry.load(config.data, data_dir).validation
+    )
     with staged(folder, version) as staging:
         write_model(module, signatures, staging)
         _describe(run, listing(signatures), staging / EXTRA)
@@ -174,15 +171,10 @@ def define_flags() -> None:
     """Defines the flags of the program."""
     flags.DEFINE_string("run_dir", "", "Folder of the run.")
     flags.DEFINE_string("export_dir", "", "Folder of all versions of the model.")
-    flags.DEFINE_enum(
-        "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
-    )
     flags.DEFINE_integer(
         "version", None, "Name of the version, a number; without it, the step.", lower_bound=0
     )
-    flags.DEFINE_string(
-        "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
-    )
+    programs.define_run_flags()
 
 
 def run() -> None:

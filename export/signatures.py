@@ -50,9 +50,6 @@ def serving_module(model: SequenceModel) -> tuple[tf.Module, dict[str, Any]]:
     Returns:
         The module, and a concrete function for each name of a signature.
     """
-    if model.auxiliary is not None or model.backward_emission is not None:
-        # The same parts without those of training, which a graph would capture without using them.
-        model = SequenceModel(model.cell, model.emission, seed=model.seed)
     module = tf.Module(name="model")
     module.weights = [v.value for part in (model.cell, model.emission) for v in part.variables]
     signatures = {}

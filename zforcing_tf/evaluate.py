@@ -20,14 +20,9 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "num_samples", 1, "The bound is the mean of as many one-sample bounds.", lower_bound=1
     )
-    flags.DEFINE_enum(
-        "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
-    )
     flags.DEFINE_integer("eval_batch_size", 256, "Sequences scored at once.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2000)
-    flags.DEFINE_string(
-        "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
-    )
+    programs.define_run_flags()
 
 
 def main() -> None:
@@ -35,8 +30,6 @@ def main() -> None:
     given = flags.FLAGS
     if not given.run_dir:
         raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
-    import dataclasses
-
     from zforcing_tf.data import registry
     from zforcing_tf.scoring import evaluate, table
     from zforcing_tf.training.checkpoint import load_model
@@ -45,10 +38,7 @@ def main() -> None:
     rows = []
     for path in given.run_dir:
         model, experiment, spec, step = load_model(path, given.checkpoint)
-        data = experiment.data
-        if given.data_dir is not None:
-            data = dataclasses.replace(data, data_dir=given.data_dir)
-        split = registry.load(data).split(given.split)
+        split = registry.load(experiment.data, given.data_dir).split(given.split)
         numbers = evaluate(model, spec, split, given.eval_batch_size, given.num_samples, given.seed)
         run = RunDirectory(path)
         numbers["step"] = step

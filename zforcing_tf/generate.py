@@ -30,12 +30,7 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2**31 - 1)
-    flags.DEFINE_enum(
-        "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
-    )
-    flags.DEFINE_string(
-        "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
-    )
+    programs.define_run_flags()
 
 
 def main() -> None:
@@ -43,8 +38,6 @@ def main() -> None:
     given = flags.FLAGS
     if not given.run_dir:
         raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
-    import dataclasses
-
     from zforcing_tf import pictures
     from zforcing_tf.data import registry
     from zforcing_tf.sampling import gallery
@@ -53,12 +46,9 @@ def main() -> None:
     from zforcing_tf.training.run_directory import RunDirectory
 
     model, experiment, spec, _ = load_model(given.run_dir, given.checkpoint)
-    data = experiment.data
-    if given.data_dir is not None:
-        data = dataclasses.replace(data, data_dir=given.data_dir)
     rows = gallery(
         model,
-        registry.load(data).test,
+        registry.load(experiment.data, given.data_dir).test,
         num_sequences=given.num_sequences,
         num_steps=given.num_steps or spec.max_length,
         temperature=given.temperature,

@@ -8,11 +8,7 @@ import keras
 import tensorflow as tf
 
 ACTIVE_VARIANCE = 0.01
-"""A latent unit is active if the variance over data of its posterior mean is above this (Burda et
-al.
-
-2016).
-"""
+"""A latent unit is active if its posterior mean varies over data by more (Burda et al. 2016)."""
 
 
 class Ratio(keras.metrics.Metric):

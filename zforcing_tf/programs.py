@@ -60,6 +60,16 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     sys.exit(0)
 
 
+def define_run_flags() -> None:
+    """Defines the flags of each program that uses a trained run: `--checkpoint`, `--data_dir`."""
+    flags.DEFINE_enum(
+        "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
+    )
+
+
 def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | None:
     if len(arguments) > 1:
         _fail(f"unknown argument {arguments[1]!r}; flags start with --")

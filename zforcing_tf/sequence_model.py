@@ -290,7 +290,9 @@ class SequenceModel(keras.Model):
 
     def _infer_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Inference:
         noise = row_noise(seeds, tf.shape(x)[1], self.cell.latent_size)
-        return self.infer(self.sequences(x, lengths), noise)
+        # Nothing asks for the terms of training: a graph would keep what they capture.
+        parts = Parts(self.cell, self.emission, None, None)
+        return inference.infer(parts, self.sequences(x, lengths), noise)
 
     def encode(self, x: Any, lengths: Any = None, seed: Any = 0) -> Latents:
         """Posterior of the latents of sequences; arguments and errors as `score`."""

@@ -8,6 +8,9 @@ from typing import Any, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
+from zforcing_tf.layers.embedding import Embedding
+from zforcing_tf.layers.recurrent_core import RecurrentCore
+from zforcing_tf.layers.weights import deserialised
 from zforcing_tf.unroll import Structure
 
 
@@ -28,9 +31,15 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     in large products, what needs no recurrence; `prior` runs after it, on [T, B, .], from what
     `past` kept.
 
+    Before and after the loop tensors are batch-major, [..., B, features]; inside it, in
+    `condition`, `past`, `posterior` and `advance`, they are feature-major, [features, B] (see
+    `products`).
+
     Implementations are final: a variant is an argument of a part, never a subclass.
     """
 
+    embedding: Embedding
+    core: RecurrentCore
     latent_size: int
     feature_size: int
     past_structure: Structure = None
@@ -44,11 +53,10 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     def initial_state(self, batch_size: int | tf.Tensor) -> Structure:
         """State before the first step, tensors [batch_size, .]."""
 
-    @abc.abstractmethod
     def embed(self, x: tf.Tensor) -> tf.Tensor:
         """e(x), [..., E], for the emission's skip."""
+        return self.embedding(x)
 
-    @abc.abstractmethod
     def drive(self, x: tf.Tensor, keep: tf.Tensor | None = None) -> tf.Tensor:
         """The data's share of the core's pre-activations: [..., G] from x [..., D] or [...] int32.
 
@@ -57,6 +65,7 @@ class LatentCell(keras.layers.Layer, abc.ABC):
                 generated.
             keep: dropout factors [..., E] on e(x), or None.
         """
+        return self.core.drive(self.embedding, x, keep)
 
     @abc.abstractmethod
     def context(
@@ -102,3 +111,8 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         self, weights: Structure, conditioning: Structure, latent: tf.Tensor
     ) -> tuple[Structure, tf.Tensor]:
         """Next state, and the features [F, B] that the emission sees."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LatentCell:
+        """The inverse of `get_config`."""
+        return cls(**deserialised(config))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from zforcing_tf.cells.latent_cell import Context, LatentCell
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.recurrent_core import CoreWeights, LSTMState, RecurrentCore, lstm
-from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
+from zforcing_tf.layers.weights import SERIAL_PACKAGE, serialised
 from zforcing_tf.products import Product
 
 
@@ -52,12 +52,6 @@ class RNNCell(LatentCell):
     def initial_state(self, batch_size: int | tf.Tensor) -> LSTMState:
         return self.core.initial_state(batch_size)
 
-    def embed(self, x: tf.Tensor) -> tf.Tensor:
-        return self.embedding(x)
-
-    def drive(self, x: tf.Tensor, keep: tf.Tensor | None = None) -> tf.Tensor:
-        return self.core.drive(self.embedding, x, keep)
-
     def context(
         self,
         targets: tf.Tensor,
@@ -97,8 +91,3 @@ class RNNCell(LatentCell):
         """Constructor arguments."""
         parts = {"embedding": self.embedding, "core": self.core}
         return {**super().get_config(), **serialised(parts)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> LatentCell:
-        """The inverse of `get_config`."""
-        return cls(**deserialised(config))

@@ -13,7 +13,7 @@ from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.recurrent_core import CoreWeights, LSTMState, RecurrentCore, lstm
-from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
+from zforcing_tf.layers.weights import SERIAL_PACKAGE, serialised
 from zforcing_tf.products import Product
 
 
@@ -66,12 +66,6 @@ class ZForcingCell(LatentCell):
 
     def initial_state(self, batch_size: int | tf.Tensor) -> LSTMState:
         return self.core.initial_state(batch_size)
-
-    def embed(self, x: tf.Tensor) -> tf.Tensor:
-        return self.embedding(x)
-
-    def drive(self, x: tf.Tensor, keep: tf.Tensor | None = None) -> tf.Tensor:
-        return self.core.drive(self.embedding, x, keep)
 
     def context(
         self,
@@ -133,8 +127,3 @@ class ZForcingCell(LatentCell):
             "core": self.core,
         }
         return {**super().get_config(), **serialised(parts)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> LatentCell:
-        """The inverse of `get_config`."""
-        return cls(**deserialised(config))

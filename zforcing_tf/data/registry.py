@@ -6,6 +6,7 @@ To add a dataset, write a module with `load(config: DataConfig) -> Dataset` and 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 
@@ -27,12 +28,18 @@ def dataset_names() -> tuple[str, ...]:
     return tuple(sorted(_LOADERS))
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
     """Loads and checks the dataset `config.dataset`, generating it on first use if need be.
+
+    Args:
+      config: which data.
+      data_dir: in place of `config.data_dir`, unless it is None.
 
     Raises:
       UserError: the name is unknown, the data cannot be had, or the data is bad.
     """
+    if data_dir is not None:
+        config = dataclasses.replace(config, data_dir=data_dir)
     name = config.dataset
     if name not in _LOADERS:
         close = difflib.get_close_matches(name, _LOADERS, n=1)
