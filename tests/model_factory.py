@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
@@ -10,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from zforcing_tf import models
-from zforcing_tf.config import ExperimentConfig, settings
+from zforcing_tf.config import ExperimentConfig, RunConfig, settings
 from zforcing_tf.data.spec import DataKind, DataSpec
 from zforcing_tf.sequence_model import SequenceModel
+from zforcing_tf.training import distribution
 
 FRAME_SIZE = 3
 VOCABULARY = 6
@@ -105,10 +105,9 @@ def batch(
     return {"x": x, "lengths": np.array(lengths, np.int32)}
 
 
-@functools.cache
 def two_replicas() -> tf.distribute.Strategy:
-    """The one of this process: TensorFlow confuses the collectives of two on the same devices."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    """The one of this process, over both logical CPUs."""
+    return distribution.strategy(RunConfig(distribution_strategy="mirrored"))
 
 
 def weights_of(model: SequenceModel) -> list[np.ndarray]:

@@ -22,6 +22,10 @@ class Parts(NamedTuple):
     auxiliary: Auxiliary | None
     backward_emission: Emission | None
 
+    def sequences(self, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
+        """Time-major targets, inputs and mask of batch-major x [B, T, ...], lengths [B]."""
+        return sequences(self.emission.first_input(tf.shape(x)[0]), x, lengths)
+
 
 class Sequences(NamedTuple):
     """Time-major sequences with the input of each step; padding is zero whatever it held."""

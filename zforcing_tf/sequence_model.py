@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from zforcing_tf import inference, objectives, unroll
+from zforcing_tf import inference, objectives
+from zforcing_tf.answers import Answers, Latents, Scores
 from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.inference import Inference, Keep, Parts, Sequences
 from zforcing_tf.layers.auxiliary import Auxiliary
-from zforcing_tf.layers.embedding import START_SYMBOL
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
@@ -25,25 +24,6 @@ from zforcing_tf.training.finite import apply_if_finite
 Batch = dict[str, tf.Tensor]
 
 
-class Scores(NamedTuple):
-    """The bound and its parts.
-
-    elbo [B] nats per sequence; the others [B, T] nats, zero in padding.
-    """
-
-    elbo: tf.Tensor
-    log_prob_per_step: tf.Tensor
-    kl_per_step: tf.Tensor
-
-
-class Latents(NamedTuple):
-    """Posterior of the latents: loc, scale and one sample, [B, T, Z] each, zero in padding."""
-
-    loc: tf.Tensor
-    scale: tf.Tensor
-    latent: tf.Tensor
-
-
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
 class SequenceModel(keras.Model):
     """A stochastic recurrent network over sequences x [B, T, D] (symbols: [B, T] int32).
@@ -52,7 +32,7 @@ class SequenceModel(keras.Model):
     the model is a density of whole sequences and has something to start from when it generates.
 
     Example:
-        model = models.build(ModelConfig(model="zforcing"), frame_size=16, kind="binary")
+        model = models.build(ExperimentConfig(), DataSpec("mine", "binary", 16, 4))
         model.score(x, lengths).elbo          # [B] nats
         model.generate(num_steps=4, num_sequences=10, seed=1)
 
@@ -113,27 +93,24 @@ class SequenceModel(keras.Model):
         self._gradients = tf.function(
             self._loss_and_gradients, autograph=False, jit_compile=enable_xla or None
         )
-        self._make_functions()
+        self._answers = Answers(cell, emission)
         for layer in self._flatten_layers(include_self=False):
             layer.build(None)
         self.built = True
 
     def sequences(self, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
         """Time-major targets, inputs and mask of batch-major x [B, T, ...]."""
-        return inference.sequences(self.first_input(tf.shape(x)[0]), x, lengths)
-
-    def first_input(self, batch_size: tf.Tensor) -> tf.Tensor:
-        """Input of the first step: zeros [B, D], or the start symbol [B] int32."""
-        if self.emission.family.symbols:
-            return tf.fill([batch_size], START_SYMBOL)
-        return tf.zeros((batch_size, self.emission.family.frame_size), self.frame_dtype)
+        return self._parts.sequences(x, lengths)
 
     def infer(
         self, sequences: Sequences, noise: tf.Tensor, keep: Keep | None = None, **start: Any
     ) -> Inference:
         """Posterior and terms of the objective; see `inference.infer`."""
-        parts = Parts(self.cell, self.emission, self.auxiliary, self.backward_emission)
-        return inference.infer(parts, sequences, noise, keep, **start)
+        return inference.infer(self._parts, sequences, noise, keep, **start)
+
+    @property
+    def _parts(self) -> Parts:
+        return Parts(self.cell, self.emission, self.auxiliary, self.backward_emission)
 
     # Training.
 
@@ -175,8 +152,9 @@ class SequenceModel(keras.Model):
             losses = objectives.loss(terms, weights)
             loss = tf.reduce_sum(losses) / tf.cast(total_rows, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
+        variables = [variable.value for variable in self.trainable_variables]
         gradients = tape.gradient(
-            scaled, self.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         # The gradient of a table of symbols comes as slices.
         gradients = [tf.convert_to_tensor(g) for g in gradients]
@@ -245,29 +223,10 @@ class SequenceModel(keras.Model):
         """The bound [B] of {"x", "lengths"}, noise from the model's seed: `score` for Keras."""
         return self.score(inputs["x"], inputs["lengths"], self.seed).elbo
 
-    def _make_functions(self) -> None:
-        """One graph each for every shape of a request."""
-        family = self.emission.family
-        frame = () if family.symbols else (family.frame_size,)
-        x = tf.TensorSpec((None, None, *frame), self.frame_dtype)
-        lengths = tf.TensorSpec((None,), tf.int32)
-        seeds = tf.TensorSpec((None, 2), tf.int32)
-        num_steps, temperature = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.float32)
-
-        def graph(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
-            return tf.function(function, input_signature=signature, autograph=False)
-
-        self._score = graph(self._score_rows, x, lengths, seeds)
-        self._encode = graph(self._encode_rows, x, lengths, seeds)
-        self._reconstruct = graph(self._reconstruct_rows, x, lengths, seeds)
-        self._generate = graph(self._generate_rows, num_steps, seeds, temperature)
-        self._continue = graph(self._generate_rows, num_steps, seeds, temperature, x)
-
     @property
     def frame_dtype(self) -> tf.DType:
-        """Of x: int32 for symbols, else that of the weights."""
-        symbols = self.emission.family.symbols
-        return tf.int32 if symbols else tf.as_dtype(self.emission.variable_dtype)
+        """Dtype of x: int32 for symbols, else that of the weights."""
+        return self.emission.frame_dtype
 
     def score(self, x: Any, lengths: Any = None, seed: Any = 0) -> Scores:
         """One-sample bound of each sequence.
@@ -281,37 +240,17 @@ class SequenceModel(keras.Model):
             UserError: a wrong shape, a length outside of 1 to T, a number that is not finite.
         """
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        return self._score(x, lengths, row_seeds(seed, tf.shape(x)[0]))
-
-    def _score_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Scores:
-        terms = self._infer_rows(x, lengths, seeds).terms
-        parts = (tf.transpose(terms.log_prob), tf.transpose(terms.kl))
-        return Scores(objectives.elbo(terms), *parts)
-
-    def _infer_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Inference:
-        noise = row_noise(seeds, tf.shape(x)[1], self.cell.latent_size)
-        # Nothing asks for the terms of training: a graph would keep what they capture.
-        parts = Parts(self.cell, self.emission, None, None)
-        return inference.infer(parts, self.sequences(x, lengths), noise)
+        return self._answers.score(x, lengths, row_seeds(seed, tf.shape(x)[0]))
 
     def encode(self, x: Any, lengths: Any = None, seed: Any = 0) -> Latents:
         """Posterior of the latents of sequences; arguments and errors as `score`."""
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        return self._encode(x, lengths, row_seeds(seed, tf.shape(x)[0]))
-
-    def _encode_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Latents:
-        inferred = self._infer_rows(x, lengths, seeds).inferred
-        latents = (inferred.posterior_loc, inferred.posterior_scale, inferred.latent)
-        return Latents(*(_batch_major(v, lengths) for v in latents))
+        return self._answers.encode(x, lengths, row_seeds(seed, tf.shape(x)[0]))
 
     def reconstruct(self, x: Any, lengths: Any = None, seed: Any = 0) -> tf.Tensor:
         """Mean of the emission [B, T, D] under a sample of the posterior; arguments as `score`."""
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        return self._reconstruct(x, lengths, row_seeds(seed, tf.shape(x)[0]))
-
-    def _reconstruct_rows(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        parameters = self._infer_rows(x, lengths, seeds).parameters
-        return _batch_major(self.emission.family.mean(parameters), lengths)
+        return self._answers.reconstruct(x, lengths, row_seeds(seed, tf.shape(x)[0]))
 
     def generate(
         self,
@@ -345,30 +284,8 @@ class SequenceModel(keras.Model):
         seeds = row_seeds(seed, num_sequences)
         temperature = tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
         if prefix is not None:
-            return self._continue(num_steps, seeds, temperature, prefix)
-        return self._generate(num_steps, seeds, temperature)
-
-    def _generate_rows(
-        self,
-        num_steps: tf.Tensor,
-        seeds: tf.Tensor,
-        temperature: tf.Tensor,
-        prefix: tf.Tensor | None = None,
-    ) -> tf.Tensor:
-        cell, emission = self.cell, self.emission
-        batch_size = tf.shape(seeds)[0]
-        state, x = cell.initial_state(batch_size), self.first_input(batch_size)
-        if prefix is not None:
-            lengths = tf.fill([batch_size], tf.shape(prefix)[1])
-            # The prefix's noise must not be that of what follows it.
-            state = self._infer_rows(prefix, lengths, seeds + tf.constant([1 << 30, 0])).state
-            x = tf.cast(prefix[:, -1], x.dtype)
-        noise = row_noise(seeds, num_steps, cell.latent_size + emission.family.noise_size)
-        dtype = tf.float64 if cell.compute_dtype == "float64" else tf.float32
-        noise, temperature = tf.cast(noise, dtype), tf.cast(temperature, dtype)[:, tf.newaxis]
-        _, generated = unroll.generate(cell, emission, state, x, noise, temperature)
-        x = generated.x
-        return tf.transpose(x, (1, 0) if x.shape.rank == 2 else (1, 0, 2))
+            return self._answers.go_on(num_steps, seeds, temperature, prefix)
+        return self._answers.generate(num_steps, seeds, temperature)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -395,10 +312,3 @@ class SequenceModel(keras.Model):
         config = deserialised(config)
         names = [f"{name}_weight" for name in Weights._fields]
         return cls(**{**config, **{name: Schedule(*config[name]) for name in names}})
-
-
-def _batch_major(x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """[T, B, .] -> [B, T, .], zero in padding."""
-    x = tf.transpose(x, (1, 0, 2))
-    mask = tf.sequence_mask(lengths, tf.shape(x)[1])[..., tf.newaxis]
-    return tf.where(mask, x, tf.zeros_like(x))

@@ -148,7 +148,7 @@ def test_observing_what_was_generated_reproduces_the_emission(variant, emission)
     model, rows, num_steps = model_of(variant, emission), 4, 6
     cell, own = model.cell, model.emission
     noise = noise_for(model, num_steps, rows, own.family.noise_size)
-    first, temperature = model.first_input(rows), tf.ones((rows, 1))
+    first, temperature = model.emission.first_input(rows), tf.ones((rows, 1))
     state = cell.initial_state(rows)
     (last, x), generated = unroll.generate(cell, own, state, first, noise, temperature)
     np.testing.assert_array_equal(x, generated.x[-1])

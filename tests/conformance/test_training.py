@@ -261,3 +261,14 @@ def test_optimizer_is_as_configured():
     assert optimizer.built and len(optimizer.variables) == 2 + 2 * len(model.trainable_variables)
     values = (optimizer.learning_rate, optimizer.beta_2, optimizer.epsilon)
     np.testing.assert_allclose(values, (0.02, 0.98, 1e-3), rtol=1e-6)
+
+
+def test_a_weight_that_the_loss_does_not_reach_stays():
+    model = factory.build("gaussian")
+    model.emission._tracker.unlock()
+    spare = model.emission.add_weight(name="spare", shape=(2,), initializer="ones")
+    with_sgd(model)
+    before = factory.weights_of(model)
+    assert one_update(model, factory.batch("gaussian"))["gradient_norm"] > 0
+    np.testing.assert_array_equal(spare, [1.0, 1.0])
+    assert distance(before, factory.weights_of(model)) > 0

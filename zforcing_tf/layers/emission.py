@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from zforcing_tf.distributions import FAMILIES, EmissionName, widened
+from zforcing_tf.layers.embedding import START_SYMBOL
 from zforcing_tf.layers.mlp import lrelu3
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
 
@@ -57,6 +58,17 @@ class Emission(WeightedLayer):
             "output_kernel", (hidden_size or inputs, outputs), self.initializer
         )
         self.output_bias = self.vector("output_bias", outputs)
+
+    @property
+    def frame_dtype(self) -> tf.DType:
+        """Of x: int32 for symbols, else that of the weights."""
+        return tf.int32 if self.family.symbols else tf.as_dtype(self.variable_dtype)
+
+    def first_input(self, batch_size: tf.Tensor) -> tf.Tensor:
+        """What stands before the first frame: zeros [B, D], or the start symbol [B] int32."""
+        if self.family.symbols:
+            return tf.fill([batch_size], START_SYMBOL)
+        return tf.zeros((batch_size, self.family.frame_size), self.frame_dtype)
 
     def skip(self, cell: LatentCell, x: tf.Tensor) -> tf.Tensor | None:
         """What `call` takes as its second argument for inputs x: e(x), or None without a skip."""

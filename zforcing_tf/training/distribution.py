@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from zforcing_tf.config import RunConfig
@@ -28,4 +30,10 @@ def strategy(run: RunConfig) -> tf.distribute.Strategy:
     cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
     if run.distribution_strategy == "one_device":
         return tf.distribute.OneDeviceStrategy((devices or cpus)[0])
-    return tf.distribute.MirroredStrategy(devices or cpus)
+    return _mirrored(tuple(devices or cpus))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for each set of devices: TensorFlow confuses the collectives of two."""
+    return tf.distribute.MirroredStrategy(devices)
