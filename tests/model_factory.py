@@ -37,7 +37,12 @@ AIDED: dict[str, Any] = {"auxiliary_weight_start": 0.3, "auxiliary_weight_end": 
 AIDED |= {"backward_weight_start": 0.2, "backward_weight_end": 0.2}
 VARIANTS: dict[str, dict[str, Any]] = {
     "rnn": {"model": "rnn"},
+    "storn": {"model": "storn"},
+    "vrnn": {"model": "vrnn"},
+    "srnn": {"model": "srnn"},
     "zforcing": {"model": "zforcing"},
+    "vrnn_gru_layer_norm": {"model": "vrnn", "core": "gru", "condition": "layer_norm"},
+    "srnn_gru": {"model": "srnn", "core": "gru", "emission_skip": True},
     "layer_norm": {"model": "zforcing", "condition": "layer_norm"},
     "full": {"model": "zforcing", "emission_skip": True, "emission_hidden_size": 4, **AIDED},
 }

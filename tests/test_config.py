@@ -105,7 +105,7 @@ def test_unknown_names_in_json_are_all_named() -> None:
 @pytest.mark.parametrize(
     ("section", "name", "value", "allowed"),
     [
-        (ModelConfig, "model", "lstm", "one of rnn, zforcing"),
+        (ModelConfig, "model", "lstm", "one of rnn, storn, vrnn, srnn, zforcing"),
         (ModelConfig, "recurrent_size", 0, "a whole number, at least 1"),
         (ModelConfig, "recurrent_size", 1.5, "a whole number, at least 1"),
         (ModelConfig, "recurrent_size", True, "a whole number, at least 1"),
@@ -169,16 +169,27 @@ def test_a_configuration_cannot_be_changed() -> None:
                 "model": {"model": "rnn"},
                 "objective": {"backward_weight_end": 0.1, "backward_weight_step": 0.1},
             },
-            "--backward_weight_start=0.0 and --backward_weight_end=0.1 need a latent, and "
-            "--model=rnn has none: leave them at 0 or choose another model",
+            "--backward_weight_start=0.0 and --backward_weight_end=0.1 need a latent and a "
+            "backward network to predict, which --model=rnn lacks: leave them at 0, or take "
+            "--model=zforcing with a latent",
         ),
         (
             {
                 "model": {"latent_size": 0},
                 "objective": {"auxiliary_weight_start": 0.1, "auxiliary_weight_end": 0.1},
             },
-            "--auxiliary_weight_start=0.1 and --auxiliary_weight_end=0.1 need a latent, and "
-            "--latent_size=0 has none: leave them at 0 or choose another model",
+            "--auxiliary_weight_start=0.1 and --auxiliary_weight_end=0.1 need a latent and a "
+            "backward network to predict, which --latent_size=0 lacks: leave them at 0, or take "
+            "--model=zforcing with a latent",
+        ),
+        (
+            {"model": {"model": "srnn", "condition": "layer_norm"}},
+            "--condition=layer_norm needs a core that the latent enters, which --model=srnn lacks: "
+            "leave --condition=concat",
+        ),
+        (
+            {"objective": {"bound": "fivo"}},
+            "--bound=fivo with --num_samples=1 is the elbo: give --num_samples of 2 or more",
         ),
         (
             {"run": {"num_gpus": 2}},

@@ -108,7 +108,7 @@ def start(
         (["--batch_size=many"], "--batch_size=many is not possible; "
          "give a whole number, at least 1"),
         (["--clip_norm=x"], "--clip_norm=x is not possible; give a number, above 0"),
-        (["--model=lstm"], "--model=lstm is not possible; give one of rnn, zforcing"),
+        (["--core=elman"], "--core=elman is not possible; give one of lstm, gru"),
         (["--enable_xla=maybe"], "--enable_xla=maybe is not possible; give true or false"),
         (["--train_epoch=3"], "unknown flag --train_epoch; did you mean --train_epochs?"),
         (["--zzz"], "unknown flag --zzz; --help lists the flags"),
@@ -188,7 +188,7 @@ def test_help(folder: Path, flag: str) -> None:
     assert (
         "  --[no]enable_xla                Whether to compile the step with XLA. (false)" in lines
     )
-    assert "  --model=zforcing                Which model. (rnn, zforcing)" in lines
+    assert "  --core=lstm                     Kind of each recurrent network. (lstm, gru)" in lines
     assert max(map(len, lines)) <= 96
     titles = [line for line in lines if re.fullmatch(r"\w+:", line)]
     assert titles == ["flags:", "data:", "model:", "objective:", "optimizer:", "run:"]

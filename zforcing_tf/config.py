@@ -30,7 +30,8 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Which model, its sizes and its variants."""
 
-    model: Literal["rnn", "zforcing"] = setting("zforcing", "Which model.")
+    model: Literal["rnn", "storn", "vrnn", "srnn", "zforcing"] = setting("zforcing", "Which model.")
+    core: Literal["lstm", "gru"] = setting("lstm", "Kind of each recurrent network.")
     recurrent_size: int = setting(128, "Units of each recurrent network (H).", minimum=1)
     latent_size: int = setting(
         32, "Width of the latent (Z); 0: none. The model rnn has none.", minimum=0
@@ -62,7 +63,7 @@ class ModelConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig(Section):
-    """Weights of the terms of the loss; each moves by its step an update, from start to end."""
+    """Weights of the terms, each moving by its step an update from start to end; the bound."""
 
     kl_weight_start: float = setting(1.0, "Weight of the KL at the first update.", minimum=0)
     kl_weight_end: float = setting(1.0, "Weight of the KL in the end.", minimum=0)
@@ -81,6 +82,19 @@ class ObjectiveConfig(Section):
         0.0, "Weight of the backward network's own likelihood in the end.", minimum=0
     )
     backward_weight_step: float = setting(0.0, "Change of that weight an update.", minimum=0)
+    bound: Literal["elbo", "iwae", "fivo"] = setting(
+        "elbo", "Bound of the likelihood that training maximises."
+    )
+    num_samples: int = setting(
+        1, "Samples of the latents of each sequence; particles of fivo.", minimum=1
+    )
+    resampling: Literal["ess", "always", "never"] = setting(
+        "ess",
+        "When particles of fivo are drawn anew; ess: when half of them or fewer still count.",
+    )
+    resampling_scheme: Literal["systematic", "multinomial"] = setting(
+        "systematic", "How particles of fivo are drawn anew."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +159,17 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         for name in ("kl_weight", "auxiliary_weight", "backward_weight"):
             self._check_schedule(name)
-        run = self.run
+        model, run = self.model, self.run
+        if model.condition == "layer_norm" and model.model in ("rnn", "srnn"):
+            raise UserError(
+                "--condition=layer_norm needs a core that the latent enters, which "
+                f"--model={model.model} lacks: leave --condition=concat"
+            )
+        if self.objective.bound != "elbo" and self.objective.num_samples == 1:
+            raise UserError(
+                f"--bound={self.objective.bound} with --num_samples=1 is the elbo: give "
+                "--num_samples of 2 or more"
+            )
         if run.num_gpus > 1 and run.distribution_strategy != "mirrored":
             raise UserError(
                 f"--num_gpus={run.num_gpus} needs --distribution_strategy=mirrored, "
@@ -171,12 +195,14 @@ class ExperimentConfig:
                 f"--{name}_start={start} never becomes --{name}_end={end}: "
                 f"give a --{name}_step above 0"
             )
-        has_latent = self.model.model != "rnn" and self.model.latent_size > 0
-        if name != "kl_weight" and (start or end) and not has_latent:
-            cause = "--model=rnn" if self.model.model == "rnn" else "--latent_size=0"
+        fits = self.model.model == "zforcing" and self.model.latent_size > 0
+        if name != "kl_weight" and (start or end) and not fits:
+            model = self.model.model
+            cause = f"--model={model}" if model != "zforcing" else "--latent_size=0"
             raise UserError(
-                f"--{name}_start={start} and --{name}_end={end} need a latent, and {cause} has "
-                "none: leave them at 0 or choose another model"
+                f"--{name}_start={start} and --{name}_end={end} need a latent and a backward "
+                f"network to predict, which {cause} lacks: leave them at 0, or take "
+                "--model=zforcing with a latent"
             )
 
     def to_json(self) -> dict[str, dict[str, Any]]:

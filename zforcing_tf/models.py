@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import keras
 
 from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.cells.rnn import RNNCell
+from zforcing_tf.cells.srnn import SRNNCell
+from zforcing_tf.cells.storn import STORNCell
+from zforcing_tf.cells.vrnn import VRNNCell
 from zforcing_tf.cells.zforcing import ZForcingCell
-from zforcing_tf.config import ExperimentConfig, ModelConfig
+from zforcing_tf.config import ExperimentConfig, ModelConfig, ObjectiveConfig
 from zforcing_tf.data.spec import DataKind, DataSpec
 from zforcing_tf.distributions import FAMILIES, EmissionName
 from zforcing_tf.errors import UserError
 from zforcing_tf.layers.auxiliary import Auxiliary
-from zforcing_tf.layers.backward_encoder import BackwardEncoder
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.emission import Emission
+from zforcing_tf.layers.encoder import Encoder
 from zforcing_tf.layers.recurrent_core import RecurrentCore
 from zforcing_tf.layers.weights import initializer
-from zforcing_tf.objectives import Schedule
+from zforcing_tf.objectives import Bound, Schedule
+from zforcing_tf.resampling import Resampling
 from zforcing_tf.sequence_model import SequenceModel
-
-Parts = tuple[LatentCell, Auxiliary | None, int]
-"""A cell, its auxiliary network, and the width of its backward states (0: it has none)."""
 
 EMISSIONS: dict[DataKind, EmissionName] = {
     "binary": "bernoulli",
@@ -34,41 +35,83 @@ EMISSIONS: dict[DataKind, EmissionName] = {
 """The emission of each kind of data with `--emission=auto`."""
 
 
-def _rnn(config: ModelConfig, embedding: Embedding, dtype: str) -> Parts:
-    init = initializer(config.initializer, config.recurrent_size)
-    core = RecurrentCore(config.recurrent_size, embedding.size, initializer=init, dtype=dtype)
-    return RNNCell(embedding, core, dtype=dtype), None, 0
-
-
-def _zforcing(config: ModelConfig, embedding: Embedding, dtype: str) -> Parts:
-    units, hidden, latent = config.recurrent_size, config.hidden_size, config.latent_size
-    init = initializer(config.initializer, units)
-    cell = ZForcingCell(
-        embedding=embedding,
-        backward_encoder=BackwardEncoder(units, embedding.size, init, dtype=dtype),
-        prior=ConditionalGaussian((units,), hidden, latent, init, dtype=dtype),
-        posterior=ConditionalGaussian((units, units), hidden, latent, init, dtype=dtype),
-        core=RecurrentCore(
-            units, embedding.size, latent, hidden, config.condition, init, dtype=dtype
-        ),
-        dtype=dtype,
-    )
-    auxiliary = Auxiliary(
-        latent_size=latent,
-        backward_size=units,
-        hidden_size=hidden,
-        past_size=units if config.auxiliary_sees_state else 0,
-        loss=config.auxiliary_loss,
-        initializer=init,
-        dtype=dtype,
-    )
-    return cell, auxiliary, units
-
-
-MODELS: dict[str, Callable[[ModelConfig, Embedding, str], Parts]] = {
-    "rnn": _rnn,
-    "zforcing": _zforcing,
+MODELS: dict[str, tuple[type[LatentCell], dict[str, tuple[str, ...]]]] = {
+    "rnn": (
+        RNNCell,
+        {"core": ()},
+    ),
+    "storn": (
+        STORNCell,
+        {
+            "core": ("latent",),
+            "forward_encoder": (),
+            "posterior_network": ("encoder",),
+        },
+    ),
+    "vrnn": (
+        VRNNCell,
+        {
+            "core": ("latent",),
+            "prior_network": ("core",),
+            "posterior_network": ("core", "embedding"),
+        },
+    ),
+    "srnn": (
+        SRNNCell,
+        {
+            "core": (),
+            "backward_encoder": ("core",),
+            "prior_network": ("core", "latent"),
+            "posterior_network": ("encoder", "latent"),
+        },
+    ),
+    "zforcing": (
+        ZForcingCell,
+        {
+            "core": ("latent",),
+            "backward_encoder": (),
+            "prior_network": ("core",),
+            "posterior_network": ("core", "encoder"),
+        },
+    ),
 }
+"""The family: each model's cell, and what each part of it sees (cores and encoders: beside x)."""
+
+
+def _cell(config: ModelConfig, embedding: Embedding, dtype: str) -> LatentCell:
+    units, hidden, latent = config.recurrent_size, config.hidden_size, config.latent_size
+    widths = {"core": units, "encoder": units, "embedding": embedding.size, "latent": latent}
+    own: dict[str, Any] = {
+        "initializer": initializer(config.initializer, units),
+        "dtype": dtype,
+    }
+
+    def part(name: str, sees: tuple[str, ...]) -> keras.layers.Layer:
+        sizes = tuple(widths[seen] for seen in sees)
+        if name.endswith("_network"):
+            return ConditionalGaussian(sizes, hidden, latent, **own)
+        if name == "core":
+            takes: dict[str, Any] = {
+                "latent_size": latent,
+                "code_size": hidden,
+                "condition": config.condition,
+            }
+            return RecurrentCore(
+                units, embedding.size, kind=config.core, **(takes if sees else {}), **own
+            )
+        direction: Any = name.removesuffix("_encoder")
+        return Encoder(
+            units,
+            embedding.size,
+            kind=config.core,
+            direction=direction,
+            beside_size=sum(sizes),
+            **own,
+        )
+
+    cell, parts = MODELS[config.model]
+    made = {name: part(name, sees) for name, sees in parts.items()}
+    return cell(embedding=embedding, **made, dtype=dtype)
 
 
 def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
@@ -81,23 +124,12 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
     """
     model, objective, dtype = config.model, config.objective, config.run.dtype
     family = emission_family(model, spec)
-    kl_weight = Schedule(
-        objective.kl_weight_start, objective.kl_weight_end, objective.kl_weight_step
+    units, init = model.recurrent_size, initializer(model.initializer, model.recurrent_size)
+    embedding = Embedding(
+        spec.frame_size, model.embedding_size, FAMILIES[family].symbols, init, dtype=dtype
     )
-    auxiliary_weight = Schedule(
-        objective.auxiliary_weight_start,
-        objective.auxiliary_weight_end,
-        objective.auxiliary_weight_step,
-    )
-    backward_weight = Schedule(
-        objective.backward_weight_start,
-        objective.backward_weight_end,
-        objective.backward_weight_step,
-    )
-    init = initializer(model.initializer, model.recurrent_size)
-    symbols = FAMILIES[family].symbols
-    embedding = Embedding(spec.frame_size, model.embedding_size, symbols, init, dtype=dtype)
-    cell, auxiliary, backward_size = MODELS[model.model](model, embedding, dtype)
+    cell = _cell(model, embedding, dtype)
+    schedules = {name: _schedule(objective, name) for name in ("kl", "auxiliary", "backward")}
 
     def emission(feature_size: int, skip_size: int, hidden_size: int) -> Emission:
         return Emission(
@@ -111,22 +143,43 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
             dtype=dtype,
         )
 
+    def auxiliary() -> Auxiliary:
+        return Auxiliary(
+            latent_size=model.latent_size,
+            backward_size=units,
+            hidden_size=model.hidden_size,
+            past_size=units if model.auxiliary_sees_state else 0,
+            loss=model.auxiliary_loss,
+            initializer=init,
+            dtype=dtype,
+        )
+
     skip_size = embedding.size if model.emission_skip else 0
-    backward = backward_size and backward_weight.used
     return SequenceModel(
         cell=cell,
         emission=emission(cell.feature_size, skip_size, model.emission_hidden_size),
-        auxiliary=auxiliary if auxiliary_weight.used else None,
-        backward_emission=emission(backward_size, 0, 0) if backward else None,
-        kl_weight=kl_weight,
-        auxiliary_weight=auxiliary_weight,
-        backward_weight=backward_weight,
+        auxiliary=auxiliary() if schedules["auxiliary"].used else None,
+        backward_emission=emission(units, 0, 0) if schedules["backward"].used else None,
+        **{f"{name}_weight": schedule for name, schedule in schedules.items()},
+        bound=bound(objective),
         dropout=model.dropout,
         clip_norm=config.optimizer.clip_norm,
         enable_xla=config.run.enable_xla,
         seed=config.run.seed,
         name=model.model,
         dtype=dtype,
+    )
+
+
+def bound(objective: ObjectiveConfig) -> Bound:
+    """The bound that a configuration trains with."""
+    resampling = Resampling(objective.resampling, objective.resampling_scheme)
+    return Bound(objective.bound, objective.num_samples, resampling)
+
+
+def _schedule(objective: ObjectiveConfig, name: str) -> Schedule:
+    return Schedule(
+        *(getattr(objective, f"{name}_weight_{part}") for part in ("start", "end", "step"))
     )
 
 

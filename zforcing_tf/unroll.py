@@ -139,28 +139,35 @@ def loop(
 def infer(
     cell: LatentCell,
     state: Structure,
-    drive: tf.Tensor,
+    given: Structure,
     context: Structure,
     noise: tf.Tensor,
     training: bool = False,
+    particles: int = 1,
+    ancestors: tf.Tensor | None = None,
 ) -> tuple[Structure, Inferred]:
     """Latents from the posterior, frames from the data: `z[t] = loc_q + scale_q * noise[t]`.
 
     Args:
         cell: the model.
-        state: before the first step.
-        drive: `cell.drive(x)`, [T, B, G].
-        context: `cell.context(y, mask).posterior`, structure of [T, B, .].
-        noise: standard normal, [T, B, Z].
+        state: before the first step, of each particle.
+        given: `cell.precompute(state, cell.drive(x))`, structure of [T, B, .].
+        context: `cell.context(given, y, mask).posterior`, structure of [T, B, .].
+        noise: standard normal, [T, B K, Z].
         training: see `unroll`.
+        particles: K, samples of each sequence; row b K + k is the k-th of sequence b.
+        ancestors: [T, B K] int32, the row of the step before that each row goes on from; None:
+            itself.
 
     Returns:
-        The final state, and all that depends on the recurrence, [T, B, .].
+        The final state, and all that depends on the recurrence, [T, B K, .].
     """
 
     def step(weights: Structure, state: Structure, now: Any) -> tuple[Structure, Inferred]:
-        drive, context, noise = now
-        conditioning = cell.condition(weights, state, drive)
+        given, context, noise, *ancestor = now
+        given, context = repeated((given, context), particles)
+        state = gathered(state, ancestor[0][0]) if ancestor else state
+        conditioning = cell.condition(weights, state, given)
         loc, scale = cell.posterior(weights, conditioning, context)
         latent = loc + scale * noise
         state, features = cell.advance(weights, conditioning, latent)
@@ -169,8 +176,22 @@ def infer(
     dtype = noise.dtype
     past = tf.nest.map_structure(lambda _: dtype, cell.past_structure)
     dtypes = Inferred(dtype, dtype, dtype, dtype, past)
-    weights, inputs = cell.loop_weights("posterior"), _flipped((drive, context, noise))
+    inputs = _flipped((given, context, noise))
+    inputs += () if ancestors is None else (ancestors[:, tf.newaxis],)
+    weights = cell.loop_weights("posterior")
     return _flipped(unroll(step, weights, _flipped(state), inputs, dtypes, training=training))
+
+
+def repeated(structure: Structure, particles: int) -> Structure:
+    """Feature-major [F, B] as [F, B K], each column K times."""
+    if isinstance(particles, int) and particles == 1:
+        return structure
+    return tf.nest.map_structure(lambda x: tf.repeat(x, particles, axis=-1), structure)
+
+
+def gathered(structure: Structure, ancestors: tf.Tensor) -> Structure:
+    """Columns of feature-major [F, B K] by their numbers [B K]."""
+    return tf.nest.map_structure(lambda x: tf.gather(x, ancestors, axis=-1), structure)
 
 
 def observe(

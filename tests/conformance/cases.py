@@ -14,8 +14,15 @@ from zforcing_tf import objectives
 from zforcing_tf.objectives import Weights
 from zforcing_tf.sequence_model import SequenceModel
 
+SMOOTHING = {"srnn", "srnn_gru", "zforcing", "layer_norm", "full"}
+"""Those whose posterior sees the frames after its step too."""
 CASES = [
     ("rnn", "bernoulli"),
+    ("storn", "categorical"),
+    ("vrnn", "gaussian"),
+    ("srnn", "bernoulli"),
+    ("vrnn_gru_layer_norm", "categorical"),
+    ("srnn_gru", "gaussian"),
     ("zforcing", "bernoulli"),
     ("zforcing", "categorical"),
     ("layer_norm", "gaussian"),
@@ -25,11 +32,19 @@ CASES = [
 ]
 each_case = pytest.mark.parametrize(("variant", "emission"), CASES)
 each_stochastic_case = pytest.mark.parametrize(("variant", "emission"), CASES[1:])
+each_smoothing_case = pytest.mark.parametrize(
+    ("variant", "emission"), [case for case in CASES if case[0] in SMOOTHING]
+)
 # Compiling takes seconds: each variant and each emission once.
 each_part = pytest.mark.parametrize(
     ("variant", "emission"),
     [
         ("rnn", "gaussian"),
+        ("storn", "bernoulli"),
+        ("vrnn", "categorical"),
+        ("vrnn_gru_layer_norm", "gaussian"),
+        ("srnn", "gaussian"),
+        ("srnn_gru", "bernoulli"),
         ("zforcing", "categorical"),
         ("layer_norm", "bernoulli"),
         ("full", "gaussian_mixture"),

@@ -13,10 +13,9 @@ from zforcing_tf.layers.recurrent_core import (
     EPSILON,
     LSTMState,
     RecurrentCore,
-    lstm,
     normalise,
 )
-from zforcing_tf.products import Product, flipped
+from zforcing_tf.products import flipped
 
 D, E, H, M, Z, T, B = 3, 4, 5, 4, 2, 6, 3
 
@@ -36,13 +35,13 @@ def embedding(**own: str) -> Embedding:
 def run(core: RecurrentCore, drive: tf.Tensor, latents: tf.Tensor | None) -> tf.Tensor:
     """Outputs h [T, B, H] by a Python loop over the core's own methods, feature-major inside."""
     weights, outputs = core.loop_weights(), []
-    recurrent = Product(core.read(core.recurrent_kernel))
-    h, c = map(flipped, core.initial_state(B))
+    state = tf.nest.map_structure(flipped, core.initial_state(B))
     for t in range(T):
         latent = None if latents is None else flipped(latents[t])
-        gates = RecurrentCore.gates(weights, recurrent(h), flipped(drive[t]), latent)
-        h, c = lstm(gates, c)
-        outputs.append(flipped(h))
+        beside, recurrent = core.meet(weights, state)
+        assert beside.shape == (0, B)
+        state = core.advance(weights, state, recurrent, flipped(drive[t]), latent)
+        outputs.append(flipped(state.h))
     return tf.stack(outputs)
 
 
@@ -61,6 +60,43 @@ def test_concat_is_the_lstm_of_keras(latent_size):
     theirs.set_weights([kernel, np.array(core.recurrent_kernel), np.array(core.bias)])
     expected = tf.transpose(theirs(tf.transpose(inputs, (1, 0, 2))), (1, 0, 2))
     assert_close(run(core, core.drive(e, x), z if latent_size else None), expected)
+
+
+@pytest.mark.parametrize("latent_size", [0, Z])
+def test_gru_is_the_gru_of_keras(latent_size):
+    """With `reset_after` and without its second bias."""
+    core, e = make(latent_size, kind="gru"), embedding()
+    x, z = normal(T, B, D), normal(T, B, Z, seed=1)
+    inputs, kernel = e(x), np.array(core.input_kernel)
+    if latent_size:
+        code = z @ np.array(core.code_kernel) + np.array(core.code_bias)
+        inputs = tf.concat([code, inputs], axis=-1)
+        kernel = np.concatenate([core.code_input_kernel, kernel])
+    theirs = keras.layers.GRU(H, return_sequences=True, reset_after=True)
+    theirs.build((B, T, inputs.shape[-1]))
+    bias = np.stack([np.array(core.bias), np.zeros(3 * H)])
+    theirs.set_weights([kernel, np.array(core.recurrent_kernel), bias])
+    expected = tf.transpose(theirs(tf.transpose(inputs, (1, 0, 2))), (1, 0, 2))
+    assert_close(run(core, core.drive(e, x), z if latent_size else None), expected)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_run_is_step_by_step(kind, training):
+    core, e = make(kind=kind), embedding()
+    drive = core.drive(e, normal(T, B, D))
+    states = core.run(drive, core.initial_state(B), training=training)
+    assert_close(states.h, run(core, drive, None))
+
+
+def test_what_stands_beside_the_state_is_its_own_product():
+    core = make()
+    beside = normal(H, 7, seed=3)
+    weights, plain = core.loop_weights(beside), core.loop_weights()
+    state = tf.nest.map_structure(lambda v: flipped(normal(*v.shape)), core.initial_state(B))
+    given, recurrent = core.meet(weights, state)
+    assert_close(flipped(given), flipped(state.h) @ beside)
+    assert_close(recurrent, core.meet(plain, state)[1])
 
 
 def numpy_normalise(x: np.ndarray) -> np.ndarray:
@@ -135,17 +171,20 @@ def test_initial_state_is_zero():
         np.testing.assert_array_equal(part, tf.zeros((2, H), tf.bfloat16))
 
 
-def test_unknown_condition():
+def test_unknown_condition_and_kind():
     with pytest.raises(ValueError, match="'add'"):
         RecurrentCore(H, E, Z, M, "add")
+    with pytest.raises(ValueError, match="'elman'"):
+        RecurrentCore(H, E, kind="elman")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
 @pytest.mark.parametrize("condition", ["concat", "layer_norm"])
-def test_round_trip(condition, dtype):
+def test_round_trip(condition, kind, dtype):
     e, x, z = embedding(dtype=dtype), normal(T, B, D), normal(T, B, Z, seed=1)
 
     def call(core: RecurrentCore) -> tf.Tensor:
         return run(core, core.drive(e, x), tf.cast(z, core.compute_dtype))
 
-    assert_round_trip(make(Z, condition, dtype=dtype), call)
+    assert_round_trip(make(Z, condition, kind=kind, dtype=dtype), call)

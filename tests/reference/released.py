@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from zforcing_tf.cells.zforcing import ZForcingCell
 from zforcing_tf.layers.auxiliary import Auxiliary
-from zforcing_tf.layers.backward_encoder import BackwardEncoder
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.emission import Emission
+from zforcing_tf.layers.encoder import Encoder
 from zforcing_tf.layers.recurrent_core import LSTMState, RecurrentCore
 from zforcing_tf.sequence_model import SequenceModel, Sequences
 
@@ -68,11 +68,11 @@ class Released:
         m, z = self.setting("mlp_dim"), self.setting("z_dim")
         own = {"dtype": self.dtype}
         cell = ZForcingCell(
-            Embedding(d, e, family == "categorical", **own),
-            BackwardEncoder(h, e, **own),
-            ConditionalGaussian((h,), m, z, **own),
-            ConditionalGaussian((h, h), m, z, **own),
-            RecurrentCore(h, e, z, m, "layer_norm" if self.layer_norm else "concat", **own),
+            embedding=Embedding(d, e, family == "categorical", **own),
+            backward_encoder=Encoder(h, e, **own),
+            prior_network=ConditionalGaussian((h,), m, z, **own),
+            posterior_network=ConditionalGaussian((h, h), m, z, **own),
+            core=RecurrentCore(h, e, z, m, "layer_norm" if self.layer_norm else "concat", **own),
             **own,
         )
         past = h if self.sees_state else 0

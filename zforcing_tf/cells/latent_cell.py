@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Literal, NamedTuple
+import typing
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian
 from zforcing_tf.layers.embedding import Embedding
-from zforcing_tf.layers.recurrent_core import RecurrentCore
-from zforcing_tf.layers.weights import deserialised
+from zforcing_tf.layers.recurrent_core import CoreState, CoreWeights, RecurrentCore
+from zforcing_tf.layers.weights import deserialised, serialised
 from zforcing_tf.unroll import Structure
+
+LatentFrom = Literal["posterior", "prior"]
 
 
 class Context(NamedTuple):
@@ -23,35 +27,94 @@ class Context(NamedTuple):
     """b, [T, B, H], the target of the auxiliary cost; None where there is no backward network."""
 
 
+class LatentState(NamedTuple):
+    """State of a cell whose next step sees the latent of the last one."""
+
+    core: CoreState
+    latent: tf.Tensor
+    """z[t-1], [B, Z]; [Z, B] in the loop."""
+
+    @classmethod
+    def after(cls, core: CoreState, latent: tf.Tensor) -> tuple[LatentState, tf.Tensor]:
+        """The state after a step, and features [H + Z, B] of which both are seen."""
+        return cls(core, latent), tf.concat([core.h, latent], axis=0)
+
+
+class Conditioning(NamedTuple):
+    """What a core that moves after the latent is moved from."""
+
+    state: CoreState
+    """h[t-1] and, of an LSTM, c[t-1], [H, B] each."""
+    hidden: tf.Tensor
+    """Share of h[t-1] in the posterior's first layer [M, B]; empty where it sees none."""
+    recurrent: tf.Tensor
+    """`h W_hh`, [G, B]."""
+    drive: tf.Tensor
+    """[G, B]."""
+
+
+class Weights(NamedTuple):
+    """`Product`s of the loop: the core's, and the posterior's as far as it is in the loop."""
+
+    core: CoreWeights
+    hidden: Any = None
+    """First layer of the posterior, where it does not share a product with the core."""
+    posterior: Any = None
+    """Second layer."""
+
+
 class LatentCell(keras.layers.Layer, abc.ABC):
     """One step of a sequential latent-variable model, in two halves around its latent.
 
     The half before the latent (`condition`) gives all that z[t] may depend on, the half after it
-    (`advance`) the next state and what the emission sees. `drive` and `context` do before the loop,
-    in large products, what needs no recurrence; `prior` runs after it, on [T, B, .], from what
-    `past` kept.
+    (`advance`) the next state and what the emission sees. `drive`, `precompute` and `context` do
+    before the loop, in large products, what needs no latent; `prior` runs after it, on [T, B, .],
+    from what `past` kept.
 
     Before and after the loop tensors are batch-major, [..., B, features]; inside it, in
     `condition`, `past`, `posterior` and `advance`, they are feature-major, [features, B] (see
     `products`).
 
-    Implementations are final: a variant is an argument of a part, never a subclass.
+    Implementations are final: a variant is an argument of a part, never a subclass. The annotations
+    of a class name its parts, which are layers and the arguments of its constructor.
     """
 
     embedding: Embedding
     core: RecurrentCore
-    latent_size: int
-    feature_size: int
-    past_structure: Structure = None
+    posterior_network: ConditionalGaussian
+    past_structure: ClassVar[Structure] = None
     """A structure like that of `past`; a single tensor unless the cell says otherwise."""
+    carries_latent: ClassVar[bool] = False
+    """Whether the state is a `LatentState`, and the emission sees the latent as it is."""
+
+    def __init__(self, **parts_and_keras: Any) -> None:
+        names = [n for n in typing.get_type_hints(type(self)) if n in parts_and_keras]
+        parts = {name: parts_and_keras.pop(name) for name in names}
+        super().__init__(**parts_and_keras)
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self._part_names = tuple(parts)
+
+    @property
+    def latent_size(self) -> int:
+        """Z."""
+        return self.posterior_network.size
+
+    @property
+    def feature_size(self) -> int:
+        """F, width of what the emission sees."""
+        return self.core.units + (self.latent_size if self.carries_latent else 0)
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing is left to do: the parts made their weights."""
         self.built = True
 
-    @abc.abstractmethod
     def initial_state(self, batch_size: int | tf.Tensor) -> Structure:
         """State before the first step, tensors [batch_size, .]."""
+        core = self.core.initial_state(batch_size)
+        if not self.carries_latent:
+            return core
+        return LatentState(core, tf.zeros((batch_size, self.latent_size), self.compute_dtype))
 
     def embed(self, x: tf.Tensor) -> tf.Tensor:
         """e(x), [..., E], for the emission's skip."""
@@ -67,9 +130,22 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         """
         return self.core.drive(self.embedding, x, keep)
 
+    def precompute(self, state: Structure, drive: tf.Tensor, training: bool = False) -> Structure:
+        """What `condition` needs of the data, when all inputs are known: [T, B, .].
+
+        The drive, unless the cell can do more before it knows a latent.
+
+        Args:
+            state: before the first step.
+            drive: [T, B, G].
+            training: whether the gradient will be asked for.
+        """
+        return drive
+
     @abc.abstractmethod
     def context(
         self,
+        given: Structure,
         targets: tf.Tensor,
         mask: tf.Tensor,
         initial_state: Structure = None,
@@ -78,19 +154,23 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         """What the posterior sees of the data.
 
         Args:
+            given: what `precompute` made.
             targets: y, [T, B, D] or [T, B] int32.
             mask: [T, B] bool, true on valid steps.
-            initial_state: where a backward network starts; zeros by default.
+            initial_state: where an encoder starts; zeros by default.
             training: whether the gradient will be asked for.
         """
 
     @abc.abstractmethod
-    def loop_weights(self, latent_from: Literal["posterior", "prior"]) -> Structure:
+    def loop_weights(self, latent_from: LatentFrom) -> Structure:
         """A structure of `Product`s, merged where they meet the same vector."""
 
     @abc.abstractmethod
-    def condition(self, weights: Structure, state: Structure, drive: tf.Tensor) -> Structure:
-        """All that z[t] may depend on: the half of the step before the latent."""
+    def condition(self, weights: Structure, state: Structure, given: Structure) -> Structure:
+        """All that z[t] may depend on: the half of the step before the latent.
+
+        `given` is the drive [G, B] of the step, or what `precompute` made of it.
+        """
 
     @abc.abstractmethod
     def past(self, conditioning: Structure) -> Structure:
@@ -111,6 +191,11 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         self, weights: Structure, conditioning: Structure, latent: tf.Tensor
     ) -> tuple[Structure, tf.Tensor]:
         """Next state, and the features [F, B] that the emission sees."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        parts = {name: getattr(self, name) for name in self._part_names}
+        return {**super().get_config(), **serialised(parts)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LatentCell:

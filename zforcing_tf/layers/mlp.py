@@ -58,13 +58,17 @@ class MLP(WeightedLayer):
         start = sum(self.input_sizes[:index])
         return self.read(self.kernel_1)[start : start + self.input_sizes[index]]
 
-    def share(self, index: int, x: tf.Tensor) -> tf.Tensor:
-        """Share of input `index`, [..., input_sizes[index]], in the hidden layer [..., M]."""
-        return tf.matmul(x, self.share_kernel(index))
+    def share(self, index: int, x: tf.Tensor, bias: bool = False) -> tf.Tensor:
+        """Share of input `index`, [..., input_sizes[index]], in the hidden layer [..., M].
 
-    def first_product(self) -> Product:
-        """The first layer for a loop, of a network with one input."""
-        return Product(self.share_kernel(0), self.read(self.bias_1))
+        The bias belongs to one of the shares.
+        """
+        share = tf.matmul(x, self.share_kernel(index))
+        return share + self.read(self.bias_1) if bias else share
+
+    def first_product(self, bias: bool = True) -> Product:
+        """Share of the first input, for a loop; with one input it is the first layer."""
+        return Product(self.share_kernel(0), self.read(self.bias_1) if bias else None)
 
     def head_product(self) -> Product:
         """The second layer for a loop."""
@@ -80,6 +84,9 @@ class MLP(WeightedLayer):
         hidden = self.read(self.bias_1)
         for index, x in enumerate(inputs):
             hidden = self.share(index, x) + hidden
+        if not self.output_size:
+            # A latent of size 0. oneDNN, where it fuses product and bias, ends the process instead.
+            return hidden[..., :0]
         return tf.matmul(lrelu3(hidden), self.read(self.kernel_2)) + self.read(self.bias_2)
 
     def get_config(self) -> dict[str, Any]:

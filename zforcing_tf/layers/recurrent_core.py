@@ -1,4 +1,4 @@
-"""The LSTM, its products laid open to the time loop, and how a latent enters it."""
+"""The LSTM or GRU, its products laid open to the time loop, and how a latent enters it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import tensorflow as tf
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
-from zforcing_tf.products import Product
+from zforcing_tf.products import Product, flipped
+from zforcing_tf.unroll import unroll
 
 Condition = Literal["concat", "layer_norm"]
+CoreKind = Literal["lstm", "gru"]
+GATES: dict[CoreKind, int] = {"lstm": 4, "gru": 3}
 MODULATION_LIMIT = 3.0
 EPSILON = 1e-5
 
@@ -24,11 +27,22 @@ class LSTMState(NamedTuple):
     c: tf.Tensor
 
 
-class CoreWeights(NamedTuple):
-    """What the latent meets in the loop, read once before it; an unused part is None."""
+class GRUState(NamedTuple):
+    """Output of a GRU, [B, H]; [H, B] in the loop."""
 
+    h: tf.Tensor
+
+
+CoreState = LSTMState | GRUState
+
+
+class CoreWeights(NamedTuple):
+    """What h and the latent meet in the loop, read once before it; an unused part is None."""
+
+    state: Product
+    """`[H, M + G]`: the recurrent kernel W_hh behind what else meets h."""
     latent: Product | None
-    """`[Z, 4H]`: the linear code of z merged into the gates' kernel."""
+    """`[Z, G]`: the linear code of z merged into the gates' kernel."""
     modulation: tuple[Product, Product] | None
     """Both layers of MLP_gen of `condition="layer_norm"`."""
 
@@ -38,6 +52,19 @@ def lstm(gates: tf.Tensor, c: tf.Tensor) -> LSTMState:
     i, f, g, o = tf.split(gates, 4, axis=0)
     c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
     return LSTMState(tf.sigmoid(o) * tf.tanh(c), c)
+
+
+def gru(drive: tf.Tensor, recurrent: tf.Tensor, h: tf.Tensor) -> GRUState:
+    """The point-wise part, from both shares of the pre-activations [3H, B].
+
+    Gates are update, reset, candidate; the reset gate acts on the product `h W_hh`, as in cuDNN and
+    in Keras with `reset_after` (there with a second bias, which the other models do not have).
+    """
+    update_x, reset_x, candidate_x = tf.split(drive, 3, axis=0)
+    update_h, reset_h, candidate_h = tf.split(recurrent, 3, axis=0)
+    update = tf.sigmoid(update_x + update_h)
+    candidate = tf.tanh(candidate_x + tf.sigmoid(reset_x + reset_h) * candidate_h)
+    return GRUState(update * h + (1.0 - update) * candidate)
 
 
 def normalise(x: tf.Tensor, axis: int = -1) -> tf.Tensor:
@@ -51,7 +78,7 @@ def normalise(x: tf.Tensor, axis: int = -1) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
 class RecurrentCore(WeightedLayer):
-    """An LSTM over `[code(z), e(x)]`.
+    """An LSTM or GRU over `[code(z), e(x)]`, with G = 4H or 3H gate values.
 
     `condition="concat"`: `gates = [code(z), e(x)] W_ih + h W_hh + b`, with `code(z) = z W_z + b_z`.
     `condition="layer_norm"`: z enters only through the recurrent layer normalisation, `gates =
@@ -60,10 +87,11 @@ class RecurrentCore(WeightedLayer):
     Args:
         units: H.
         embedding_size: E, width of e(x).
-        latent_size: Z; 0 for an LSTM without a latent.
+        latent_size: Z; 0 for a network without a latent.
         code_size: M, width of code(z) or of the hidden layer of the MLP.
         condition: how the latent enters.
         initializer: of all matrices but the recurrent one, which is orthogonal.
+        kind: `lstm` or `gru`.
     """
 
     def __init__(
@@ -74,9 +102,12 @@ class RecurrentCore(WeightedLayer):
         code_size: int = 0,
         condition: Condition = "concat",
         initializer: Any = "glorot_uniform",
+        kind: CoreKind = "lstm",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if kind not in GATES:
+            raise ValueError(f"kind must be 'lstm' or 'gru', not {kind!r}")
         if condition not in ("concat", "layer_norm"):
             raise ValueError(f"condition must be 'concat' or 'layer_norm', not {condition!r}")
         self.units = units
@@ -84,8 +115,9 @@ class RecurrentCore(WeightedLayer):
         self.latent_size = latent_size
         self.code_size = code_size
         self.condition = condition
+        self.kind = kind
         self.initializer = keras.initializers.get(initializer)
-        gates = 4 * units
+        gates = self.gates_size = GATES[kind] * units
         self.input_kernel = self.kernel("input_kernel", (embedding_size, gates), self.initializer)
         self.recurrent_kernel = self.kernel("recurrent_kernel", (units, gates), "orthogonal")
         if condition == "layer_norm":
@@ -105,13 +137,13 @@ class RecurrentCore(WeightedLayer):
                 "code_input_kernel", (code_size, gates), self.initializer
             )
 
-    def initial_state(self, batch_size: int | tf.Tensor) -> LSTMState:
+    def initial_state(self, batch_size: int | tf.Tensor) -> CoreState:
         """Zeros, `[batch_size, H]` each."""
         zeros = tf.zeros((batch_size, self.units), self.compute_dtype)
-        return LSTMState(zeros, zeros)
+        return GRUState(zeros) if self.kind == "gru" else LSTMState(zeros, zeros)
 
     def drive(self, embedding: Embedding, x: tf.Tensor, keep: tf.Tensor | None = None) -> tf.Tensor:
-        """The data's share of the gates, every bias included: `[..., 4H]` from x `[..., D]`."""
+        """The data's share of the gates, every bias included: `[..., G]` from x `[..., D]`."""
         kernel = self.read(self.input_kernel)
         if self.condition == "layer_norm":
             projected = normalise(embedding.project(x, kernel, 0.0, keep))
@@ -122,33 +154,88 @@ class RecurrentCore(WeightedLayer):
             bias += tf.linalg.matvec(code_kernel, self.read(self.code_bias), transpose_a=True)
         return embedding.project(x, kernel, bias, keep)
 
-    def loop_weights(self) -> CoreWeights:
-        """What the latent meets in the loop.
+    def loop_weights(self, *beside: tf.Tensor) -> CoreWeights:
+        """What h and the latent meet in the loop.
 
-        The recurrent kernel is merged with others by the cell.
+        Args:
+            beside: kernels [H, M] of others that meet the same h; one product serves them all.
         """
+        state = Product(tf.concat([*beside, self.read(self.recurrent_kernel)], axis=1))
         if self.condition == "layer_norm":
             mlp = self.modulation
-            return CoreWeights(None, (mlp.first_product(), mlp.head_product()))
+            return CoreWeights(state, None, (mlp.first_product(), mlp.head_product()))
         if not self.latent_size:
-            return CoreWeights(None, None)
+            return CoreWeights(state, None, None)
         code_kernel, input_kernel = self.read(self.code_kernel), self.read(self.code_input_kernel)
-        return CoreWeights(Product(tf.matmul(code_kernel, input_kernel)), None)
+        return CoreWeights(state, Product(tf.matmul(code_kernel, input_kernel)), None)
 
-    @staticmethod
-    def gates(
-        weights: CoreWeights, recurrent: tf.Tensor, drive: tf.Tensor, latent: tf.Tensor | None
-    ) -> tf.Tensor:
-        """Pre-activations [4H, B] from `h W_hh` [4H, B], the drive [4H, B] and z [Z, B]."""
+    def meet(self, weights: CoreWeights, state: CoreState) -> tuple[tf.Tensor, tf.Tensor]:
+        """What `beside` gives of h [M, B] (empty without any), and `h W_hh` [G, B]."""
+        product = weights.state(state.h)
+        return product[: -self.gates_size], product[-self.gates_size :]
+
+    def advance(
+        self,
+        weights: CoreWeights,
+        state: CoreState,
+        recurrent: tf.Tensor,
+        drive: tf.Tensor,
+        latent: tf.Tensor | None = None,
+    ) -> CoreState:
+        """Next state [H, B] from `h W_hh` [G, B], the drive [G, B] and z [Z, B]."""
         if weights.modulation is not None:
             first, head = weights.modulation
             modulation = MLP.head(head, first(latent))
             modulation = tf.clip_by_value(modulation, -MODULATION_LIMIT, MODULATION_LIMIT)
             u, v = tf.split(modulation, 2, axis=0)
-            return drive + normalise(recurrent, axis=0) * (1.0 + u) + v
-        if weights.latent is not None:
+            recurrent = normalise(recurrent, axis=0) * (1.0 + u) + v
+        elif weights.latent is not None:
             drive = drive + weights.latent(latent)
-        return drive + recurrent
+        if isinstance(state, GRUState):
+            return gru(drive, recurrent, state.h)
+        return lstm(drive + recurrent, state.c)
+
+    def step(
+        self,
+        weights: CoreWeights,
+        state: CoreState,
+        drive: tf.Tensor,
+        latent: tf.Tensor | None = None,
+    ) -> CoreState:
+        """`meet` and `advance` at once, where nothing else happens between them."""
+        return self.advance(weights, state, self.meet(weights, state)[1], drive, latent)
+
+    def run(
+        self,
+        drive: tf.Tensor,
+        state: CoreState,
+        mask: tf.Tensor | None = None,
+        reverse: bool = False,
+        training: bool = False,
+    ) -> CoreState:
+        """States after each step [T, B, H], of a network without a latent.
+
+        Args:
+            drive: [T, B, G].
+            state: before the first step it takes, [B, H] each.
+            mask: [T, B] bool, false where the state stays what it was; None: nowhere.
+            reverse: whether time runs from T-1 down to 0.
+            training: whether the gradient will be asked for.
+        """
+
+        def step(weights: CoreWeights, state: Any, now: Any) -> tuple[CoreState, CoreState]:
+            drive, *valid = now
+            new = self.step(weights, state, drive)
+            if valid:
+                new = tf.nest.map_structure(lambda a, b: tf.where(valid[0], a, b), new, state)
+            return new, new
+
+        inputs = (flipped(drive),) if mask is None else (flipped(drive), mask[:, tf.newaxis])
+        dtypes = tf.nest.map_structure(lambda part: part.dtype, state)
+        first = tf.nest.map_structure(flipped, state)
+        weights = self.loop_weights()
+        _, states = unroll(step, weights, first, inputs, dtypes, reverse=reverse, training=training)
+        return tf.nest.map_structure(flipped, states)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -160,4 +247,5 @@ class RecurrentCore(WeightedLayer):
             "code_size": self.code_size,
             "condition": self.condition,
             "initializer": keras.initializers.serialize(self.initializer),
+            "kind": self.kind,
         }

@@ -14,16 +14,16 @@ from tests.layers.harness import (
     normal,
     randomise,
 )
-from zforcing_tf.layers.backward_encoder import BackwardEncoder
 from zforcing_tf.layers.embedding import Embedding
+from zforcing_tf.layers.encoder import Encoder
 from zforcing_tf.layers.recurrent_core import LSTMState
 
 D, E, H, T = 3, 4, 5, 6
 LENGTHS = (6, 4, 1)
 
 
-def make(**own: str) -> tuple[BackwardEncoder, Embedding]:
-    encoder, embedding = BackwardEncoder(H, E, **own), Embedding(D, E, **own)
+def make(**own: str) -> tuple[Encoder, Embedding]:
+    encoder, embedding = Encoder(H, E, **own), Embedding(D, E, **own)
     randomise(encoder)
     randomise(embedding, seed=2)
     return encoder, embedding

@@ -1,0 +1,88 @@
+"""The network through which the posterior sees the data: it runs backward, or forward."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from zforcing_tf.layers.embedding import Embedding
+from zforcing_tf.layers.recurrent_core import CoreKind, CoreState, RecurrentCore
+from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
+
+Direction = Literal["backward", "forward"]
+
+
+@keras.saving.register_keras_serializable(SERIAL_PACKAGE)
+class Encoder(WeightedLayer):
+    """`b[t] = core([d[t], e(y[t])], b[t+1])` from t = n-1 down to 0, with b[n] = 0.
+
+    So b[t] has read `y[t] ... y[n-1]`. In padding (t >= n) the state stays what it was, whatever y
+    holds there. (The released code starts inside the padding.) With `direction="forward"` it is
+    `b[t] = core([d[t], e(y[t])], b[t-1])`, which has read `y[0] ... y[t]`.
+
+    Args:
+        units: H.
+        embedding_size: E.
+        initializer: of the input kernels.
+        kind: `lstm` or `gru`.
+        direction: `backward` or `forward`.
+        beside_size: width of d, what else it reads at each step; 0 for nothing.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        embedding_size: int,
+        initializer: Any = "glorot_uniform",
+        kind: CoreKind = "lstm",
+        direction: Direction = "backward",
+        beside_size: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if direction not in ("backward", "forward"):
+            raise ValueError(f"direction must be 'backward' or 'forward', not {direction!r}")
+        self.direction = direction
+        self.beside_size = beside_size
+        own = {"initializer": initializer, "kind": kind, "dtype": self.dtype_policy}
+        self.core = RecurrentCore(units, embedding_size, **own)
+        if beside_size:
+            shape = (beside_size, self.core.gates_size)
+            self.beside_kernel = self.kernel("beside_kernel", shape, self.core.initializer)
+
+    def drive(
+        self, embedding: Embedding, targets: tf.Tensor, beside: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """The data's share of the gates [T, B, G], from y [T, B, D] or [T, B] int32 and d."""
+        drive = self.core.drive(embedding, targets)
+        return drive if beside is None else drive + tf.matmul(beside, self.read(self.beside_kernel))
+
+    def call(
+        self,
+        drive: tf.Tensor,
+        mask: tf.Tensor,
+        initial_state: CoreState | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """States b, [T, B, H].
+
+        Args:
+            drive: [T, B, G].
+            mask: [T, B] bool, true on valid steps.
+            initial_state: state before the first step it takes, [B, H] each; zeros by default.
+            training: whether the gradient will be asked for.
+        """
+        state = initial_state or self.core.initial_state(tf.shape(mask)[1])
+        return self.core.run(drive, state, mask, self.direction == "backward", training).h
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        core = self.core.get_config()
+        return {
+            **super().get_config(),
+            **{name: core[name] for name in ("units", "embedding_size", "initializer", "kind")},
+            "direction": self.direction,
+            "beside_size": self.beside_size,
+        }
