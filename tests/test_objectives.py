@@ -127,7 +127,7 @@ def test_loss_weighs_its_terms(dtype):
     weights = Weights(*(tf.constant(w, tf.float32) for w in (0.5, 0.25, 2.0)))
     loss = objectives.loss(terms, weights)
     assert loss.dtype == dtype
-    a, b, c, d = (term.numpy() for term in terms)
+    a, b, c, d = (term.numpy() for term in terms[:4])
     expected = -np.sum(a - 0.5 * b + 0.25 * c + 2.0 * d, axis=0)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
@@ -135,9 +135,9 @@ def test_loss_weighs_its_terms(dtype):
 def test_a_weight_of_zero_lets_no_gradient_through():
     terms = some_terms()
     with tf.GradientTape() as tape:
-        tape.watch(terms)
+        tape.watch(terms[:4])
         loss = tf.reduce_sum(objectives.loss(terms, Weights(0.0, 0.0, 0.0)))
-    log_prob, *others = tape.gradient(loss, terms)
+    log_prob, *others = tape.gradient(loss, terms[:4])
     np.testing.assert_array_equal(log_prob, -np.ones((T, B)))
     for gradient in others:
         np.testing.assert_array_equal(gradient, np.zeros((T, B)))

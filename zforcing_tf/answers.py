@@ -5,6 +5,7 @@ Rows are independent: of their batch, and of what padding holds.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +13,15 @@ import tensorflow as tf
 
 from zforcing_tf import inference, objectives, unroll
 from zforcing_tf.cells.latent_cell import LatentCell
-from zforcing_tf.inference import Inference, Parts
+from zforcing_tf.inference import Inference, Particles, Parts
 from zforcing_tf.layers.emission import Emission
+from zforcing_tf.particle_filter import Filtered
 from zforcing_tf.randomness import row_noise
+from zforcing_tf.resampling import Resampling
+from zforcing_tf.unroll import Structure
+
+# Noise for other ends than the latents of a row must not be that of the latents.
+_FOR_PREFIX, _FOR_RESAMPLING, _FOR_CHOICE = 1 << 30, 1 << 29, 1 << 28
 
 
 class Scores(NamedTuple):
@@ -53,16 +60,25 @@ class Answers:
         x = tf.TensorSpec((None, None, *frame), emission.frame_dtype)
         lengths = tf.TensorSpec((None,), tf.int32)
         seeds = tf.TensorSpec((None, 2), tf.int32)
-        num_steps, temperature = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.float32)
+        number, temperature = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.float32)
 
         def graph(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
             return tf.function(function, input_signature=signature, autograph=False)
 
         self.score = graph(self._score, x, lengths, seeds)
+        self.log_weights = graph(self._log_weights, x, lengths, seeds, number, number)
+        self._filter_graph = functools.cache(
+            lambda how: graph(
+                functools.partial(self._filter, resampling=how), x, lengths, seeds, number
+            )
+        )
         self.encode = graph(self._encode, x, lengths, seeds)
         self.reconstruct = graph(self._reconstruct, x, lengths, seeds)
-        self.generate = graph(self._generate, num_steps, seeds, temperature)
-        self.go_on = graph(self._generate, num_steps, seeds, temperature, x)
+        self.generate = graph(self._generate, number, seeds, temperature)
+        self.go_on = graph(self._go_on, number, seeds, temperature, x)
+        self.go_on_from_particles = graph(
+            self._go_on_from_particles, number, seeds, temperature, x, number
+        )
 
     def _infer(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Inference:
         noise = row_noise(seeds, tf.shape(x)[1], self._cell.latent_size)
@@ -73,6 +89,58 @@ class Answers:
         parts = (tf.transpose(terms.log_prob), tf.transpose(terms.kl))
         return Scores(objectives.elbo(terms), *parts)
 
+    def _log_weights(
+        self,
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        seeds: tf.Tensor,
+        first: tf.Tensor,
+        count: tf.Tensor,
+    ) -> tf.Tensor:
+        """`sum_t log w[t]` of samples `first` to `first + count - 1` of each row, [B, count]."""
+        seeds = _sample_seeds(seeds, first, count)
+        noise = row_noise(seeds, tf.shape(x)[1], self._cell.latent_size)
+        particles = Particles(count, weighed=True)
+        sequences = self._parts.sequences(x, lengths)
+        terms = inference.infer(self._parts, sequences, noise, particles=particles).terms
+        return tf.reduce_sum(objectives.log_weights(terms, count), axis=0)
+
+    def filter(
+        self,
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        seeds: tf.Tensor,
+        count: tf.Tensor,
+        resampling: Resampling,
+    ) -> tf.Tensor:
+        """Bound [B] of a particle filter of `count` particles."""
+        return self._filter_graph(resampling)(x, lengths, seeds, count)
+
+    def _filter(
+        self,
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        seeds: tf.Tensor,
+        count: tf.Tensor,
+        resampling: Resampling,
+    ) -> tf.Tensor:
+        return self._filtered(x, lengths, seeds, count, resampling).bound
+
+    def _filtered(
+        self,
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        seeds: tf.Tensor,
+        count: tf.Tensor,
+        resampling: Resampling,
+    ) -> Filtered:
+        steps = tf.shape(x)[1]
+        noise = row_noise(_sample_seeds(seeds, 0, count), steps, self._cell.latent_size)
+        drawing = row_noise(_apart(seeds, _FOR_RESAMPLING), steps, resampling.noise_size(count))
+        particles = Particles(count, True, resampling, drawing)
+        sequences = self._parts.sequences(x, lengths)
+        return inference.filter_particles(self._parts, sequences, noise, particles)
+
     def _encode(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Latents:
         inferred = self._infer(x, lengths, seeds).inferred
         latents = (inferred.posterior_loc, inferred.posterior_scale, inferred.latent)
@@ -82,27 +150,59 @@ class Answers:
         parameters = self._infer(x, lengths, seeds).parameters
         return _batch_major(self._parts.emission.family.mean(parameters), lengths)
 
+    def _go_on(
+        self, num_steps: tf.Tensor, seeds: tf.Tensor, temperature: tf.Tensor, prefix: tf.Tensor
+    ) -> tf.Tensor:
+        lengths = tf.fill(tf.shape(seeds)[:1], tf.shape(prefix)[1])
+        state = self._infer(prefix, lengths, _apart(seeds, _FOR_PREFIX)).state
+        return self._generate(num_steps, seeds, temperature, (state, prefix[:, -1]))
+
+    def _go_on_from_particles(
+        self,
+        num_steps: tf.Tensor,
+        seeds: tf.Tensor,
+        temperature: tf.Tensor,
+        prefix: tf.Tensor,
+        count: tf.Tensor,
+    ) -> tf.Tensor:
+        """From one particle of each row, drawn in proportion to its weight after the prefix."""
+        lengths = tf.fill(tf.shape(seeds)[:1], tf.shape(prefix)[1])
+        seen = self._filtered(prefix, lengths, _apart(seeds, _FOR_PREFIX), count, Resampling())
+        choice = row_noise(_apart(seeds, _FOR_CHOICE), tf.constant(1), 1)[0]
+        drawn = Resampling("always", "multinomial").draw(seen.log_weights, choice)[:, 0]
+        index = tf.range(tf.shape(seeds)[0]) * count + drawn
+        state = tf.nest.map_structure(lambda v: tf.gather(v, index), seen.state)
+        return self._generate(num_steps, seeds, temperature, (state, prefix[:, -1]))
+
     def _generate(
         self,
         num_steps: tf.Tensor,
         seeds: tf.Tensor,
         temperature: tf.Tensor,
-        prefix: tf.Tensor | None = None,
+        start: tuple[Structure, tf.Tensor] | None = None,
     ) -> tf.Tensor:
+        """`start` is the state after what is given, and its last frame."""
         cell, emission = self._cell, self._parts.emission
         batch_size = tf.shape(seeds)[0]
-        state, x = cell.initial_state(batch_size), emission.first_input(batch_size)
-        if prefix is not None:
-            lengths = tf.fill([batch_size], tf.shape(prefix)[1])
-            # The prefix's noise must not be that of what follows it.
-            state = self._infer(prefix, lengths, seeds + tf.constant([1 << 30, 0])).state
-            x = tf.cast(prefix[:, -1], x.dtype)
+        state, x = start or (cell.initial_state(batch_size), emission.first_input(batch_size))
+        x = tf.cast(x, emission.frame_dtype)
         noise = row_noise(seeds, num_steps, cell.latent_size + emission.family.noise_size)
         dtype = tf.float64 if cell.compute_dtype == "float64" else tf.float32
         noise, temperature = tf.cast(noise, dtype), tf.cast(temperature, dtype)[:, tf.newaxis]
         _, generated = unroll.generate(cell, emission, state, x, noise, temperature)
         x = generated.x
         return tf.transpose(x, (1, 0) if x.shape.rank == 2 else (1, 0, 2))
+
+
+def _apart(seeds: tf.Tensor, end: int) -> tf.Tensor:
+    return seeds + tf.constant([end, 0])
+
+
+def _sample_seeds(seeds: tf.Tensor, first: tf.Tensor | int, count: tf.Tensor) -> tf.Tensor:
+    """Seeds [B K, 2] of samples of each row: that of sample k is (seed[0] + k, seed[1])."""
+    numbers = tf.range(first, first + count)
+    steps = tf.stack([numbers, tf.zeros_like(numbers)], axis=1)
+    return tf.reshape(seeds[:, tf.newaxis] + steps, (-1, 2))
 
 
 def _batch_major(x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:

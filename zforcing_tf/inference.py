@@ -8,9 +8,12 @@ import tensorflow as tf
 
 from zforcing_tf import objectives, unroll
 from zforcing_tf.cells.latent_cell import LatentCell
+from zforcing_tf.distributions import normal
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.objectives import Terms
+from zforcing_tf.particle_filter import Filtered, Observations, particle_filter
+from zforcing_tf.resampling import Resampling
 from zforcing_tf.unroll import Structure
 
 
@@ -45,8 +48,24 @@ class Keep(NamedTuple):
     features: tf.Tensor
 
 
+class Particles(NamedTuple):
+    """Samples of the latents of each sequence, and what becomes of them."""
+
+    number: int = 1
+    """K; row b K + k is the k-th of sequence b."""
+    weighed: bool = False
+    """Whether their weights will be asked for (`Terms.log_ratio`)."""
+    resampling: Resampling | None = None
+    """How a particle filter draws them anew; None: each goes its own way."""
+    noise: tf.Tensor | None = None
+    """Standard normal, of the drawing, [T, B, resampling.noise_size(K)]."""
+
+
+ONE_SAMPLE = Particles()
+
+
 class Inference(NamedTuple):
-    """What the pass gives, time-major."""
+    """What the pass gives, time-major; B counts samples of sequences where there are several."""
 
     terms: Terms
     inferred: unroll.Inferred
@@ -55,6 +74,8 @@ class Inference(NamedTuple):
     backward_states: tf.Tensor | None
     state: Structure
     """After the last step."""
+    resampled: tf.Tensor | None = None
+    """[T, B] bool: where a particle filter drew the samples of a sequence anew, before the step."""
 
 
 def sequences(first_input: tf.Tensor, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
@@ -84,45 +105,115 @@ def infer(
     backward_state: Structure = None,
     start_is_data: bool = False,
     training: bool = False,
+    particles: Particles = ONE_SAMPLE,
 ) -> Inference:
     """Posterior, and all terms of the objective.
 
     Args:
         parts: the networks.
         sequences: inputs, targets and mask.
-        noise: standard normal [T, B, Z].
+        noise: standard normal [T, B K, Z].
         keep: dropout factors, or None.
         state: before the first step; zeros by default.
-        backward_state: of the backward network behind the last step; zeros by default.
+        backward_state: of an encoder before the first step that it takes; zeros by default.
         start_is_data: whether inputs[0] is a frame of the data, which the backward emission then
             predicts like the others.
         training: whether the gradient will be asked for.
+        particles: samples of the latents of each sequence, and how they go on.
     """
+    inputs, targets, mask = sequences
+    cell, emission, count = parts.cell, parts.emission, particles.number
+    state, seen, backward_states = _observe(parts, sequences, keep, state, backward_state, training)
+    noise = tf.cast(noise, cell.compute_dtype)
+    rows_state = tf.nest.map_structure(lambda v: over_samples(v, count, axis=0), state)
+    filtered = None
+    if particles.resampling is not None:
+        filtered = particle_filter(
+            cell, emission, rows_state, seen, noise, particles.noise, count, particles.resampling
+        )
+    ancestors = None if filtered is None else filtered.ancestors
+    state, inferred = unroll.infer(
+        cell, rows_state, seen.given, seen.context, noise, training, count, ancestors
+    )
+
+    mask, inputs, targets = (over_samples(v, count) for v in (mask, inputs, targets))
+    prior = cell.prior(inferred.past)
+    posterior = (inferred.posterior_loc, inferred.posterior_scale)
+    features = inferred.features
+    features = features if keep is None else features * over_samples(keep.features, count)
+    skip = None if isinstance(seen.skip, tuple) else over_samples(seen.skip, count)
+    parameters = emission(features, skip)
+    terms = Terms(emission.log_prob(parameters, targets), objectives.divergence(posterior, prior))
+    if particles.weighed:
+        log_ratio = normal(*posterior).log_prob(inferred.latent)
+        terms = terms._replace(log_ratio=log_ratio - normal(*prior).log_prob(inferred.latent))
+    if parts.auxiliary is not None:
+        target = over_samples(backward_states, count)
+        auxiliary = parts.auxiliary(inferred.past, inferred.latent, target)
+        terms = terms._replace(auxiliary=auxiliary)
+    if parts.backward_emission is not None:
+        backward_parameters = parts.backward_emission(backward_states)
+        backward = parts.backward_emission.log_prob(backward_parameters, sequences.inputs)
+        if not start_is_data:
+            backward = tf.concat([tf.zeros_like(backward[:1]), backward[1:]], axis=0)
+        terms = terms._replace(backward=over_samples(backward, count))
+    terms = Terms(*(_masked(mask, term) for term in terms))
+    resampled = None if filtered is None else filtered.resampled
+    return Inference(terms, inferred, parameters, backward_states, state, resampled)
+
+
+def filter_particles(
+    parts: Parts, sequences: Sequences, noise: tf.Tensor, particles: Particles
+) -> Filtered:
+    """The particle filter alone, as for a bound or a continuation; arguments as of `infer`."""
+    state, seen, _ = _observe(parts, sequences)
+    state = tf.nest.map_structure(lambda v: over_samples(v, particles.number, axis=0), state)
+    noise = tf.cast(noise, parts.cell.compute_dtype)
+    assert particles.resampling is not None and particles.noise is not None
+    return particle_filter(
+        parts.cell,
+        parts.emission,
+        state,
+        seen,
+        noise,
+        particles.noise,
+        particles.number,
+        particles.resampling,
+    )
+
+
+def _observe(
+    parts: Parts,
+    sequences: Sequences,
+    keep: Keep | None = None,
+    state: Structure = None,
+    backward_state: Structure = None,
+    training: bool = False,
+) -> tuple[Structure, Observations, tf.Tensor | None]:
+    """What is known before the loop: the first state, what steps read, and backward states."""
     inputs, targets, mask = sequences
     cell, emission = parts.cell, parts.emission
     if state is None:
         state = cell.initial_state(tf.shape(mask)[1])
-    context = cell.context(targets, mask, backward_state, training)
-    drive = cell.drive(inputs, keep.inputs if keep else None)
-    noise = tf.cast(noise, cell.compute_dtype)
-    state, inferred = unroll.infer(cell, state, drive, context.posterior, noise, training)
+    given = cell.precompute(state, cell.drive(inputs, keep.inputs if keep else None), training)
+    context = cell.context(given, targets, mask, backward_state, training)
+    skip = emission.skip(cell, inputs)
+    seen = Observations(
+        given=given,
+        context=context.posterior,
+        skip=() if skip is None else skip,
+        keep=() if keep is None else keep.features,
+        targets=targets,
+        mask=mask,
+    )
+    return state, seen, context.backward_states
 
-    prior = cell.prior(inferred.past)
-    kl = objectives.divergence((inferred.posterior_loc, inferred.posterior_scale), prior)
-    features = inferred.features * keep.features if keep else inferred.features
-    parameters = emission(features, emission.skip(cell, inputs))
-    log_prob = emission.log_prob(parameters, targets)
-    auxiliary = backward = None
-    if parts.auxiliary is not None:
-        auxiliary = parts.auxiliary(inferred.past, inferred.latent, context.backward_states)
-    if parts.backward_emission is not None:
-        backward_parameters = parts.backward_emission(context.backward_states)
-        backward = parts.backward_emission.log_prob(backward_parameters, inputs)
-        if not start_is_data:
-            backward = tf.concat([tf.zeros_like(backward[:1]), backward[1:]], axis=0)
-    terms = Terms(log_prob, kl, auxiliary, backward)
-    terms = Terms(*(_masked(mask, term) for term in terms))
-    return Inference(terms, inferred, parameters, context.backward_states, state)
+
+def over_samples(x: tf.Tensor, num_samples: int, axis: int = 1) -> tf.Tensor:
+    """[T, B, .] as [T, B K, .], each row K times."""
+    if isinstance(num_samples, int) and num_samples == 1:
+        return x
+    return tf.repeat(x, num_samples, axis=axis)
 
 
 def _masked(mask: tf.Tensor, term: tf.Tensor | None) -> tf.Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -11,17 +11,29 @@ import tensorflow as tf
 from zforcing_tf import inference, objectives
 from zforcing_tf.answers import Answers, Latents, Scores
 from zforcing_tf.cells.latent_cell import LatentCell
-from zforcing_tf.inference import Inference, Keep, Parts, Sequences
+from zforcing_tf.inference import Inference, Keep, Particles, Parts, Sequences
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
-from zforcing_tf.objectives import Schedule, Terms, Weights
+from zforcing_tf.objectives import Bound, Schedule, Terms, Weights
 from zforcing_tf.randomness import Rows, batch_noise, dropout_keep, row_noise, row_seeds
-from zforcing_tf.requests import check_generation, checked
+from zforcing_tf.requests import check_count, check_generation, checked
+from zforcing_tf.resampling import Resampling
 from zforcing_tf.training.finite import apply_if_finite
 
 Batch = dict[str, tf.Tensor]
+
+
+class TrainingNoise(NamedTuple):
+    """Standard normal noise of one update."""
+
+    latent: tf.Tensor
+    """[T, B K, Z]"""
+    keep: Keep | None
+    """Of dropout."""
+    resampling: tf.Tensor | None
+    """Of fivo, [T, B, .]."""
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -44,6 +56,7 @@ class SequenceModel(keras.Model):
         kl_weight: schedule of the KL's weight; likewise the two below.
         auxiliary_weight: of the auxiliary cost.
         backward_weight: of the backward emission.
+        bound: what training maximises.
         dropout: rate, in training, on embedded inputs and on features.
         clip_norm: global norm to which gradients are clipped.
         enable_xla: whether forward and backward pass of the training step are compiled with XLA.
@@ -59,6 +72,7 @@ class SequenceModel(keras.Model):
         kl_weight: Schedule = Schedule(),
         auxiliary_weight: Schedule = Schedule(0.0, 0.0),
         backward_weight: Schedule = Schedule(0.0, 0.0),
+        bound: Bound = Bound(),
         dropout: float = 0.0,
         clip_norm: float = 100.0,
         enable_xla: bool = False,
@@ -72,6 +86,7 @@ class SequenceModel(keras.Model):
         self.auxiliary = auxiliary
         self.backward_emission = backward_emission
         self.schedules = Weights(kl_weight, auxiliary_weight, backward_weight)
+        self.bound = bound
         self.dropout = dropout
         self.clip_norm = clip_norm
         self.enable_xla = enable_xla
@@ -85,6 +100,7 @@ class SequenceModel(keras.Model):
             aggregation="only_first_replica",
         )
         ratios = ["elbo", "nats_per_step", "kl_per_step", "loss"]
+        ratios += ["bound"] if bound.name != "elbo" else []
         ratios += ["auxiliary_per_step"] if auxiliary else []
         ratios += ["backward_per_step"] if backward_emission else []
         self.ratios = {name: Ratio(name) for name in ratios}
@@ -121,8 +137,8 @@ class SequenceModel(keras.Model):
         rows = Rows.of(context, tf.shape(x)[0])
         step = self.step_counter.value
         weights = Weights(*(schedule(step) for schedule in self.schedules))
-        noise, keep_noise = self._training_noise(rows, step, tf.shape(x)[1])
-        gradients, sums = self._gradients(x, lengths, noise, keep_noise, rows.total, weights)
+        noise = self._training_noise(rows, step, tf.shape(x)[1])
+        gradients, sums = self._gradients(x, lengths, noise, rows.total, weights)
         gradients = context.all_reduce("SUM", gradients)
         scale = self.optimizer.loss_scale_factor or 1.0  # in the gradients until they are applied
         norm = tf.linalg.global_norm(gradients) / scale
@@ -133,23 +149,30 @@ class SequenceModel(keras.Model):
         self.skipped_updates.update_state(tf.logical_not(finite))
         self.gradient_norm.update_state(tf.where(finite, norm, 0.0), finite)
         self._update_ratios({k: tf.where(finite, v, tf.zeros_like(v)) for k, v in sums.items()})
-        return {metric.name: metric.result() for metric in self.metrics}
+        # Along particles that were drawn anew log p - KL is no bound.
+        unknown = ("elbo",) if self.bound.name == "fivo" else ()
+        return {m.name: m.result() for m in self.metrics if m.name not in unknown}
 
     def _loss_and_gradients(
         self,
         x: tf.Tensor,
         lengths: tf.Tensor,
-        noise: tf.Tensor,
-        keep_noise: Keep | None,
+        noise: TrainingNoise,
         total_rows: tf.Tensor,
         weights: Weights,
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """Gradient of this replica's share of the mean over the global batch; sums for metrics."""
-        dtype, rate = tf.as_dtype(self.cell.compute_dtype), self.dropout
-        keep = keep_noise and Keep(*(dropout_keep(n, rate, dtype) for n in keep_noise))
+        dtype, rate, bound = tf.as_dtype(self.cell.compute_dtype), self.dropout, self.bound
+        keep = noise.keep and Keep(*(dropout_keep(n, rate, dtype) for n in noise.keep))
+        resampling = bound.resampling if bound.name == "fivo" else None
+        weighed = bound.name != "elbo"
+        particles = Particles(bound.num_samples, weighed, resampling, noise.resampling)
         with tf.GradientTape() as tape:
-            terms = self.infer(self.sequences(x, lengths), noise, keep, training=True).terms
-            losses = objectives.loss(terms, weights)
+            inference = self.infer(
+                self.sequences(x, lengths), noise.latent, keep, training=True, particles=particles
+            )
+            terms = inference.terms
+            losses = objectives.loss(terms, weights, bound, inference.resampled)
             loss = tf.reduce_sum(losses) / tf.cast(total_rows, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
         variables = [variable.value for variable in self.trainable_variables]
@@ -158,20 +181,27 @@ class SequenceModel(keras.Model):
         )
         # The gradient of a table of symbols comes as slices.
         gradients = [tf.convert_to_tensor(g) for g in gradients]
-        return gradients, self._sums(terms, losses, lengths)
+        sums = self._sums(terms, losses, lengths, bound.num_samples)
+        value = objectives.bound_of(bound, terms, resampled=inference.resampled)
+        return gradients, sums | {"bound": tf.reduce_sum(value)}
 
-    def _training_noise(
-        self, rows: Rows, step: tf.Tensor, num_steps: tf.Tensor
-    ) -> tuple[tf.Tensor, Keep | None]:
+    def _training_noise(self, rows: Rows, step: tf.Tensor, num_steps: tf.Tensor) -> TrainingNoise:
         """Noise as a function of (seed, step) and of the rows' place in the global batch."""
         fold = tf.random.experimental.stateless_fold_in
         seed = fold(tf.constant([self.seed, 0], tf.int32), tf.cast(step, tf.int32))
-        noise = batch_noise(seed, rows, num_steps, self.cell.latent_size)
-        if not self.dropout:
-            return noise, None
-        widths = (self.cell.embedding.size, self.cell.feature_size)
-        draws = (batch_noise(fold(seed, i + 1), rows, num_steps, w) for i, w in enumerate(widths))
-        return noise, Keep(*draws)
+        size, bound = self.cell.latent_size, self.bound
+        latent = batch_noise(seed, rows, num_steps, bound.num_samples * size)
+        latent = tf.reshape(latent, (num_steps, rows.local * bound.num_samples, size))
+        keep = resampling = None
+        if self.dropout:
+            widths = (self.cell.embedding.size, self.cell.feature_size)
+            keep = Keep(
+                *(batch_noise(fold(seed, i + 1), rows, num_steps, w) for i, w in enumerate(widths))
+            )
+        if bound.name == "fivo":
+            width = bound.resampling.noise_size(bound.num_samples)
+            resampling = batch_noise(fold(seed, 3), rows, num_steps, width)
+        return TrainingNoise(latent, keep, resampling)
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Adds a batch to the metrics, with one sample of the posterior.
@@ -186,27 +216,38 @@ class SequenceModel(keras.Model):
         noise = row_noise(seeds, tf.shape(x)[1], self.cell.latent_size)
         terms = self.infer(self.sequences(x, lengths), noise).terms
         losses = objectives.loss(terms, Weights(1.0, 0.0, 0.0))
-        self._update_ratios(self._sums(terms, losses, lengths))
+        sums = self._sums(terms, losses, lengths)
+        values = -losses if self.bound.name == "elbo" else self._bound(x, lengths, seeds)
+        self._update_ratios(sums | {"bound": tf.reduce_sum(values)})
         return {name: ratio.result() for name, ratio in self.ratios.items() if name != "loss"}
 
-    def _sums(self, terms: Terms, losses: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        sums = {
-            "elbo": tf.reduce_sum(objectives.elbo(terms)),
-            "kl": tf.reduce_sum(terms.kl),
+    def _bound(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        """What training maximises, [B] nats, of rows with these seeds."""
+        count = tf.constant(self.bound.num_samples)
+        if self.bound.name == "fivo":
+            return self._answers.filter(x, lengths, seeds, count, self.bound.resampling)
+        return objectives.log_mean(self._answers.log_weights(x, lengths, seeds, 0, count))
+
+    def _sums(
+        self, terms: Terms, losses: tf.Tensor, lengths: tf.Tensor, num_samples: int = 1
+    ) -> dict[str, tf.Tensor]:
+        totals = {
+            "elbo": objectives.elbo(terms),
+            "kl": terms.kl,
+            "auxiliary": terms.auxiliary,
+            "backward": terms.backward,
+        }
+        sums = {k: tf.reduce_sum(v) / num_samples for k, v in totals.items() if v is not None}
+        return sums | {
             "loss": tf.reduce_sum(losses),
             "sequences": tf.cast(tf.size(lengths), losses.dtype),
             "steps": tf.cast(tf.reduce_sum(lengths), losses.dtype),
         }
-        if terms.auxiliary is not None:
-            sums["auxiliary"] = tf.reduce_sum(terms.auxiliary)
-        if terms.backward is not None:
-            sums["backward"] = tf.reduce_sum(terms.backward)
-        return sums
 
     def _update_ratios(self, sums: dict[str, tf.Tensor]) -> None:
         for name, ratio in self.ratios.items():
             per_step = name.endswith("_per_step")
-            numerator = name.removesuffix("_per_step").replace("nats", "elbo")
+            numerator = name.removesuffix("_per_step").replace("nats", "bound")
             ratio.update_state(sums[numerator], sums["steps" if per_step else "sequences"])
 
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
@@ -242,6 +283,53 @@ class SequenceModel(keras.Model):
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
         return self._answers.score(x, lengths, row_seeds(seed, tf.shape(x)[0]))
 
+    def iwae(
+        self,
+        x: Any,
+        lengths: Any = None,
+        num_samples: int = 100,
+        seed: Any = 0,
+        samples_at_once: int = 16,
+    ) -> tf.Tensor:
+        """Importance-weighted bound [B] nats (Burda et al. 2016): tighter with more samples.
+
+        Args:
+            x: as of `score`, and so lengths, seed and errors.
+            lengths: [B].
+            num_samples: K.
+            seed: sample k of a row has the noise that `score` has with (seed[0] + k, seed[1]).
+            samples_at_once: bounds the memory; changes no result but by rounding.
+        """
+        for name, value in (("num_samples", num_samples), ("samples_at_once", samples_at_once)):
+            check_count(name, value)
+        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
+        seeds = row_seeds(seed, tf.shape(x)[0])
+        chunks = [
+            self._answers.log_weights(
+                x, lengths, seeds, first, min(samples_at_once, num_samples - first)
+            )
+            for first in range(0, num_samples, samples_at_once)
+        ]
+        return objectives.log_mean(tf.concat(chunks, axis=1))
+
+    def fivo(
+        self,
+        x: Any,
+        lengths: Any = None,
+        num_particles: int = 16,
+        seed: Any = 0,
+        resampling: Resampling = Resampling(),
+    ) -> tf.Tensor:
+        """Bound [B] nats of a particle filter with the posterior as proposal.
+
+        Maddison et al. 2017; for long sequences the tightest with as many samples. Arguments and
+        errors as of `score`.
+        """
+        check_count("num_particles", num_particles)
+        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
+        seeds = row_seeds(seed, tf.shape(x)[0])
+        return self._answers.filter(x, lengths, seeds, num_particles, resampling)
+
     def encode(self, x: Any, lengths: Any = None, seed: Any = 0) -> Latents:
         """Posterior of the latents of sequences; arguments and errors as `score`."""
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
@@ -259,6 +347,7 @@ class SequenceModel(keras.Model):
         seed: Any = 0,
         temperature: Any = 1.0,
         prefix: Any = None,
+        num_particles: int = 1,
     ) -> tf.Tensor:
         """Samples of the model, or continuations of a prefix.
 
@@ -269,6 +358,8 @@ class SequenceModel(keras.Model):
             temperature: scalar or [B], >= 0; 1 samples the model, 0 follows its modes.
             prefix: [B, P, D] (or [B, P] symbols) to go on from, its latents drawn from the
                 posterior.
+            num_particles: of a particle filter over the prefix, one of which is drawn by its weight
+                to go on from: nearer to the true posterior than its approximation alone, 1.
 
         Returns:
             x [B, T, D], or [B, T] int32; without the prefix.
@@ -278,11 +369,16 @@ class SequenceModel(keras.Model):
             num_sequences = tf.shape(prefix)[0]
         elif num_sequences is None:
             num_sequences = 1
+        check_count("num_particles", num_particles)
         own_seeds = len(tf.convert_to_tensor(seed).shape) == 2
         rows = tf.shape(seed)[0] if own_seeds else num_sequences
         check_generation(num_steps, num_sequences, temperature, rows)
         seeds = row_seeds(seed, num_sequences)
         temperature = tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
+        if prefix is not None and num_particles > 1:
+            return self._answers.go_on_from_particles(
+                num_steps, seeds, temperature, prefix, num_particles
+            )
         if prefix is not None:
             return self._answers.go_on(num_steps, seeds, temperature, prefix)
         return self._answers.generate(num_steps, seeds, temperature)
@@ -300,6 +396,7 @@ class SequenceModel(keras.Model):
                 f"{n}_weight": list(dataclasses.astuple(s))
                 for n, s in self.schedules._asdict().items()
             },
+            "bound": dataclasses.asdict(self.bound),
             "dropout": self.dropout,
             "clip_norm": self.clip_norm,
             "enable_xla": self.enable_xla,
@@ -311,4 +408,7 @@ class SequenceModel(keras.Model):
         """The inverse of `get_config`."""
         config = deserialised(config)
         names = [f"{name}_weight" for name in Weights._fields]
-        return cls(**{**config, **{name: Schedule(*config[name]) for name in names}})
+        config |= {name: Schedule(*config[name]) for name in names}
+        given = config.pop("bound")
+        resampling = Resampling(**given.pop("resampling"))
+        return cls(**config, bound=Bound(**given, resampling=resampling))
