@@ -38,11 +38,11 @@ def main() -> None:
     given = flags.FLAGS
     if not given.run_dir:
         raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
-    from zforcing_tf import pictures
+    from zforcing_tf import learning_curves, pictures
     from zforcing_tf.data import registry
     from zforcing_tf.sampling import gallery
     from zforcing_tf.training.checkpoint import load_model
-    from zforcing_tf.training.fit import History
+    from zforcing_tf.training.history import History
     from zforcing_tf.training.run_directory import RunDirectory
 
     model, experiment, spec, _ = load_model(given.run_dir, given.checkpoint)
@@ -59,7 +59,7 @@ def main() -> None:
     written += pictures.save_gallery(run.samples / "samples.png", rows, spec)
     history = History(run.history).rows()
     if history:
-        written.append(pictures.save_curves(run.samples / "learning_curves.png", history))
+        written.append(learning_curves.save_curves(run.samples / "learning_curves.png", history))
     print("\n".join(str(path) for path in written))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of sequences and of learning curves, for people rather than programs."""
+"""Pictures of sequences, for people rather than programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.sampling import Row
 
 _GIVEN = "#2a78b8"
-_CURVES = {"elbo": "bound, nats per sequence", "kl_per_step": "KL, nats per step"}
 
 
 def save_arrays(path: Path, rows: Sequence[Row]) -> Path:
@@ -73,26 +72,3 @@ def _draw_curves(axis: Any, row: Row, i: int, spec: DataSpec) -> None:
     axis.plot(values, linewidth=0.8)
     if row.given:
         axis.axvline(row.given - 0.5, color=_GIVEN, linewidth=1.2)
-
-
-def save_curves(path: Path, history: Sequence[dict[str, float]]) -> Path:
-    """Draws bound and KL of training and validation over epochs; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, len(_CURVES), figsize=(9, 3.2), squeeze=False)
-    for axis, (name, title) in zip(axes[0], _CURVES.items(), strict=True):
-        for split in ("train", "validation"):
-            points = [(r["epoch"], r[f"{split}_{name}"]) for r in history if f"{split}_{name}" in r]
-            axis.plot(*zip(*points, strict=True), label=split)
-        axis.set_xlabel("epoch")
-        axis.set_title(title, fontsize=10)
-        axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
-    # The first epochs would flatten all that follows.
-    bounds = [r["train_elbo"] for r in history[min(len(history) // 10, 5) :]]
-    if len(bounds) > 1 and min(bounds) < max(bounds):
-        margin = 0.1 * (max(bounds) - min(bounds))
-        axes[0][0].set_ylim(min(bounds) - margin, max(bounds) + margin)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from zforcing_tf import tables
 from zforcing_tf.data.spec import DataSpec, Split
 from zforcing_tf.metrics import ACTIVE_VARIANCE, bits_per_dim
 from zforcing_tf.sequence_model import SequenceModel
@@ -78,31 +79,9 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
         rows: name of each row and `evaluate`'s numbers, which may also hold `parameters` and
             `seconds`.
     """
-    columns = {
-        "elbo": "nats/sequence",
-        "elbo_standard_error": "+-",
-        "nats_per_step": "nats/step",
-        "bits_per_dim": "bits/dim",
-        "perplexity": "perplexity",
-        "kl_per_step": "KL/step",
-        "active_units": "active units",
-        "parameters": "parameters",
-        "seconds": "seconds",
-    }
-    shown = {name: title for name, title in columns.items() if any(name in row for _, row in rows)}
-    lines = [["", *shown.values()]]
-    lines += [[label, *(_cell(row.get(name)) for name in shown)] for label, row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
+    numbers = [
+        tables.Column(name, title, [row.get(name) for _, row in rows])
+        for name, title in tables.TITLES.items()
+    ]
+    labels = tables.Column("run", "", [label for label, _ in rows])
+    return tables.as_text([labels, *tables.filled(numbers)])

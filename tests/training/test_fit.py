@@ -15,7 +15,8 @@ import pytest
 from zforcing_tf.config import to_flags_text
 from zforcing_tf.errors import UserError
 from zforcing_tf.training.checkpoint import load_model
-from zforcing_tf.training.fit import History, fit
+from zforcing_tf.training.fit import fit
+from zforcing_tf.training.history import History
 
 
 def weights(run_dir, which="last"):
@@ -127,14 +128,3 @@ def test_patience_ends_a_training(experiment, changed):
         changed(experiment, patience=2, train_epochs=50), optimizer=tiny
     )
     assert fit(experiment)["epochs"] < 50
-
-
-def test_history_drops_what_will_be_trained_again(tmp_path):
-    history = History(tmp_path / "history.csv")
-    for epoch in (1, 2, 3):
-        history.append(epoch, 10 * epoch, {"elbo": -1.5}, {"elbo": -2.5})
-    history.keep(2)
-    assert [row["step"] for row in history.rows()] == [10.0, 20.0]
-    assert history.rows()[0]["validation_elbo"] == -2.5
-    history.keep(0)
-    assert history.rows() == []

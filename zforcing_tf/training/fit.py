@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import os
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -22,8 +17,9 @@ from zforcing_tf.scoring import evaluate
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training import distribution, progress
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
+from zforcing_tf.training.history import History
 from zforcing_tf.training.interruption import Interruption
-from zforcing_tf.training.json_files import write_atomically, write_json
+from zforcing_tf.training.json_files import write_json
 from zforcing_tf.training.run_directory import RunDirectory
 from zforcing_tf.training.summaries import Summaries
 
@@ -198,41 +194,3 @@ class _Training:
             )
         self.run_directory.write_results(results)
         return results
-
-
-class History:
-    """Learning curves of a run as a table, one row an epoch, `history.csv`."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-
-    def rows(self) -> list[dict[str, float]]:
-        """All rows; none before the first epoch."""
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="") as file:
-            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-
-    def keep(self, epochs: int) -> None:
-        """Drops rows of epochs later than that, which will be trained again."""
-        self._write([row for row in self.rows() if row["epoch"] <= epochs])
-
-    def append(
-        self, epoch: int, step: int, train: Mapping[str, float], validation: Mapping[str, float]
-    ) -> None:
-        """Adds an epoch."""
-        row: dict[str, float] = {"epoch": epoch, "step": step}
-        row |= {f"train_{name}": value for name, value in train.items()}
-        row |= {f"validation_{name}": float(value) for name, value in validation.items()}
-        self._write([*self.rows(), row])
-
-    def _write(self, rows: list[dict[str, float]]) -> None:
-        if not rows:
-            self.path.unlink(missing_ok=True)
-            return
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path, text.getvalue())

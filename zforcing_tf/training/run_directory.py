@@ -120,15 +120,27 @@ class RunDirectory:
         Raises:
             UserError: there is no run here, or its configuration is damaged.
         """
-        if not self.config.is_file():
-            raise UserError(
-                f"no run at {self.path}; train one with "
-                f"python -m zforcing_tf.train --run_dir={self.path}"
-            )
+        values = self._read_config()
         try:
-            return ExperimentConfig.from_json(read_json(self.config))
+            return ExperimentConfig.from_json(values)
         except UserError as error:
             raise UserError(f"{self.config} cannot be used: {error}") from error
+
+    def read_settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of the run by section, for who only shows them: none is checked.
+
+        What is missing takes its default, and those of a newer version of this library stay.
+
+        Raises:
+            UserError: there is no run here, or its configuration is damaged.
+        """
+        values, defaults = self._read_config(), ExperimentConfig().to_json()
+        if not all(isinstance(entries, dict) for entries in values.values()):
+            raise UserError(f"{self.config} cannot be used: it does not hold settings by section")
+        return {
+            section: {**defaults.get(section, {}), **values.get(section, {})}
+            for section in {**defaults, **values}
+        }
 
     def read_results(self) -> dict[str, Any]:
         """All results written so far, by key; empty before the first.
@@ -160,6 +172,17 @@ class RunDirectory:
             self._write(self.results, {**self.read_results(), **results})
         finally:
             os.close(folder)
+
+    def _read_config(self) -> dict[str, Any]:
+        if not self.config.is_file():
+            raise UserError(
+                f"no run at {self.path}; train one with "
+                f"python -m zforcing_tf.train --run_dir={self.path}"
+            )
+        try:
+            return read_json(self.config)
+        except UserError as error:
+            raise UserError(f"{self.config} cannot be used: {error}") from error
 
     def _lock_file(self) -> TextIO:
         path = self.path / ".lock"

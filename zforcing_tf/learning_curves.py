@@ -1,0 +1,163 @@
+"""Pictures of learning curves: of one run, or of several in one frame. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+Rows = Sequence[dict[str, float]]
+"""Those of a run's `history.csv`."""
+
+_SINGLE = {"elbo": "bound, nats per sequence", "kl_per_step": "KL, nats per step"}
+_SPLITS = ("train", "validation")
+# Okabe and Ito's palette, which colour-blind people can tell apart, without its yellow: too pale
+# for a thin line. Where colours come again, markers along the line tell the curves apart.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
+_MARKERS = ("", "s", "^", "v", "P", "X")
+_VALIDATION: dict[str, Any] = {"linewidth": 1.5}
+_TRAIN: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (4, 2)), "alpha": 0.7}
+_BEST: dict[str, Any] = {"marker": "*", "markersize": 10, "markeredgecolor": "white", "zorder": 3}
+
+
+class Curves(NamedTuple):
+    """What share a colour: the histories of runs that differ in their seed."""
+
+    label: str
+    histories: Sequence[Rows]
+
+
+class Panel(NamedTuple):
+    """What share a frame: curves of bounds that can be compared.
+
+    Attributes:
+        title: stands above.
+        curves: one for each colour.
+        over: columns of the histories, each the horizontal axis of one frame.
+    """
+
+    title: str
+    curves: Sequence[Curves]
+    over: Sequence[str]
+
+
+def save_curves(path: Path, history: Rows) -> Path:
+    """Draws bound and KL of training and validation over epochs; returns the path."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(_SINGLE), squeeze=False)[0]
+    for axis, (name, title) in zip(axes, _SINGLE.items(), strict=True):
+        for split in _SPLITS:
+            axis.plot(*_points(history, "epoch", f"{split}_{name}"), label=split)
+        axis.set_xlabel("epoch")
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+    _keep_in_view(axes[0], [history])
+    return _save(figure, path)
+
+
+def save_comparison(path: Path, panels: Sequence[Panel]) -> Path:
+    """Draws the bounds of several runs, as `draw_comparison` does; returns the path."""
+    return _save(draw_comparison(panels), path)
+
+
+def draw_comparison(panels: Sequence[Panel]) -> Figure:
+    """Bounds on validation data, training data dashed, and a star at each run's best epoch."""
+    most = max(len(panel.over) for panel in panels)
+    heights = [max(3.6, 0.9 + 0.19 * (len(panel.curves) + 3)) for panel in panels]
+    figure = Figure(figsize=(3.4 + 5.4 * most, sum(heights)), layout="constrained")
+    rows = figure.subplots(len(panels), most, squeeze=False, height_ratios=heights)
+    for panel, axes in zip(panels, rows, strict=True):
+        for axis, over in zip(axes, panel.over, strict=False):
+            _draw(axis, panel, over)
+        for axis in axes[len(panel.over) :]:
+            axis.set_axis_off()
+        shown = axes[len(panel.over) - 1]
+        shown.legend(
+            handles=_legend(panel.curves),
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            frameon=False,
+            fontsize=8,
+        )
+    return figure
+
+
+def _draw(axis: Any, panel: Panel, over: str) -> None:
+    for index, curves in enumerate(panel.curves):
+        style = _style(index)
+        for history in curves.histories:
+            x, y = _points(history, over, "train_elbo")
+            axis.plot(x, y, color=style["color"], **_TRAIN)
+            x, y = _points(history, over, "validation_elbo")
+            spacing = max(1, len(x) // 8)
+            axis.plot(x, y, markevery=spacing, **style, **_VALIDATION)
+            if len(y):
+                best = int(np.argmax(y))
+                axis.plot(x[best], y[best], color=style["color"], **_BEST)
+    _keep_in_view(axis, [history for curves in panel.curves for history in curves.histories])
+    axis.set_xlabel({"step": "updates", "epoch": "epochs"}[over])
+    axis.set_ylabel("elbo, nats per sequence")
+    axis.set_title(panel.title, fontsize=10, loc="left")
+    axis.grid(alpha=0.3)
+
+
+def _style(index: int) -> dict[str, Any]:
+    again, colour = divmod(index, len(_COLOURS))
+    return {
+        "color": _COLOURS[colour],
+        "marker": _MARKERS[again % len(_MARKERS)],
+        "markersize": 5,
+        "markerfacecolor": "white",
+    }
+
+
+def _legend(curves: Sequence[Curves]) -> list[Line2D]:
+    handles = []
+    for index, one in enumerate(curves):
+        count = len(one.histories)
+        label = one.label if count == 1 else f"{one.label} ({count} runs)"
+        handles.append(Line2D([], [], label=label, **_style(index), **_VALIDATION))
+    grey = "0.4"
+    return [
+        *handles,
+        Line2D([], [], color=grey, label="validation", **_VALIDATION),
+        Line2D([], [], color=grey, label="training", **_TRAIN),
+        Line2D([], [], color=grey, linestyle="", label="best epoch", **_BEST),
+    ]
+
+
+def _points(history: Rows, over: str, name: str) -> tuple[list[float], list[float]]:
+    """Where a curve goes through; it leaves out what was not finite."""
+    rows = [row for row in history if np.isfinite(row.get(name, np.nan))]
+    return [row[over] for row in rows], [row[name] for row in rows]
+
+
+def _keep_in_view(axis: Any, histories: Sequence[Rows]) -> None:
+    """Chooses the vertical range: the first epochs would flatten all that follows.
+
+    In view are the best epoch of each run, and all but the lowest twentieth of what the runs
+    reached after the first tenth of their epochs.
+    """
+    later: list[float] = []
+    best: list[float] = []
+    for history in histories:
+        for split in _SPLITS:
+            _, bounds = _points(history, "epoch", f"{split}_elbo")
+            later += bounds[min(len(bounds) // 10 + 1, len(bounds) - 1) :]
+            best += [max(bounds)] if bounds else []
+    if not later or min(later) == max(later):
+        return
+    low = min(float(np.quantile(later, 0.05)), *best)
+    margin = 0.08 * (max(later) - low)
+    axis.set_ylim(low - margin, max(best) + margin)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path
