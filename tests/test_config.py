@@ -181,6 +181,11 @@ def test_a_configuration_cannot_be_changed() -> None:
             "--latent_size=0 has none: leave them at 0 or choose another model",
         ),
         (
+            {"model": {"autoregressive_hidden_size": 8}},
+            "--autoregressive_hidden_size=8 has no effect without --autoregressive_emission: "
+            "give both or neither",
+        ),
+        (
             {"run": {"num_gpus": 2}},
             "--num_gpus=2 needs --distribution_strategy=mirrored, not off",
         ),

@@ -80,7 +80,7 @@ class Answers:
 
     def _reconstruct(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         parameters = self._infer(x, lengths, seeds).parameters
-        return _batch_major(self._parts.emission.family.mean(parameters), lengths)
+        return _batch_major(self._parts.emission.mean(parameters), lengths)
 
     def _generate(
         self,
@@ -97,7 +97,7 @@ class Answers:
             # The prefix's noise must not be that of what follows it.
             state = self._infer(prefix, lengths, seeds + tf.constant([1 << 30, 0])).state
             x = tf.cast(prefix[:, -1], x.dtype)
-        noise = row_noise(seeds, num_steps, cell.latent_size + emission.family.noise_size)
+        noise = row_noise(seeds, num_steps, cell.latent_size + emission.noise_size)
         dtype = tf.float64 if cell.compute_dtype == "float64" else tf.float32
         noise, temperature = tf.cast(noise, dtype), tf.cast(temperature, dtype)[:, tf.newaxis]
         _, generated = unroll.generate(cell, emission, state, x, noise, temperature)

@@ -99,7 +99,9 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
     embedding = Embedding(spec.frame_size, model.embedding_size, symbols, init, dtype=dtype)
     cell, auxiliary, backward_size = MODELS[model.model](model, embedding, dtype)
 
-    def emission(feature_size: int, skip_size: int, hidden_size: int) -> Emission:
+    def emission(
+        feature_size: int, skip_size: int, hidden_size: int, autoregressive: bool
+    ) -> Emission:
         return Emission(
             family=family,
             frame_size=spec.frame_size,
@@ -107,6 +109,9 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
             skip_size=skip_size,
             hidden_size=hidden_size,
             components=model.mixture_components,
+            sample_bits=model.sample_bits,
+            autoregressive=autoregressive,
+            autoregressive_hidden_size=model.autoregressive_hidden_size if autoregressive else 0,
             initializer=init,
             dtype=dtype,
         )
@@ -115,9 +120,11 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
     backward = backward_size and backward_weight.used
     return SequenceModel(
         cell=cell,
-        emission=emission(cell.feature_size, skip_size, model.emission_hidden_size),
+        emission=emission(
+            cell.feature_size, skip_size, model.emission_hidden_size, model.autoregressive_emission
+        ),
         auxiliary=auxiliary if auxiliary_weight.used else None,
-        backward_emission=emission(backward_size, 0, 0) if backward else None,
+        backward_emission=emission(backward_size, 0, 0, False) if backward else None,
         kl_weight=kl_weight,
         auxiliary_weight=auxiliary_weight,
         backward_weight=backward_weight,
@@ -136,6 +143,11 @@ def emission_family(model: ModelConfig, spec: DataSpec) -> EmissionName:
     Raises:
         UserError: an emission that does not fit the data.
     """
+    if model.autoregressive_emission and spec.kind == "symbol":
+        raise UserError(
+            f"--autoregressive_emission needs frames of several numbers, and a frame of "
+            f"--dataset={spec.name} is one symbol: leave it out"
+        )
     if model.emission == "auto":
         return EMISSIONS[spec.kind]
     if FAMILIES[model.emission].symbols != (spec.kind == "symbol"):

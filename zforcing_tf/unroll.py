@@ -236,6 +236,7 @@ def generate(
     Returns:
         The final (state, x), to go on from, and what was generated, [T, B, .].
     """
+    sample = emission.sampler()
 
     def step(weights: Structure, now: Structure, noise: tf.Tensor) -> tuple[Structure, Generated]:
         state, x = now
@@ -245,7 +246,7 @@ def generate(
         state, seen = _prior_step(cell, weights, state, drive, latent_noise)
         latent, features = _flipped(seen)
         parameters = emission(features, emission.skip(cell, x))
-        x = emission.family.sample(parameters, frame_noise, temperature)
+        x = sample(parameters, frame_noise, temperature)
         return (state, x), Generated(latent, features, parameters, x)
 
     dtype = tf.as_dtype(cell.compute_dtype)
