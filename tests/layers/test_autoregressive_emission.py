@@ -233,10 +233,12 @@ def test_graph_and_xla_are_eager(family):
         assert_close(compiled(given, noise), eager, 1e-4)
 
 
-@each_family
-def test_a_graph_need_not_know_the_shapes(family):
+@pytest.mark.parametrize(
+    ("family", "hidden_size"), [("bernoulli", 0), *itertools.product(NUMBERS, [10])]
+)
+def test_a_graph_need_not_know_the_shapes(family, hidden_size):
     """Of [B, .] and [T, B, .]; and without any rows."""
-    layer = make(family, frame_size=3)
+    layer = make(family, hidden_size, frame_size=3)
 
     def run(given, noise):
         x = layer.sample(given, noise, tf.constant(0.7))

@@ -106,7 +106,8 @@ class MaskedNetwork(WeightedLayer):
         d, m, p = self.frame_size, self.hidden_size, self.parameter_size
         from_x = tf.concat([self._hidden(), tf.reshape(self._direct(), (d, d * p))], axis=1)
         hidden, parameters = tf.split(given + tf.matmul(x, from_x), [m, d * p], axis=-1)
-        parameters += tf.matmul(lrelu3(hidden), tf.reshape(self._output(), (m, d * p)))
+        if m:  # oneDNN may abort the process over a product with a size of zero
+            parameters += tf.matmul(lrelu3(hidden), tf.reshape(self._output(), (m, d * p)))
         return tf.reshape(parameters, tf.concat([tf.shape(x), [p]], 0))
 
     def draw(
@@ -138,7 +139,8 @@ class MaskedNetwork(WeightedLayer):
         def step(now: Any, inputs: Any) -> tuple[Any, tf.Tensor]:
             (hidden, parameters), (place, noise) = now, inputs
             own = tf.gather(parameters, place, axis=-2)
-            own += tf.matmul(lrelu3(hidden), rows.output[place])
+            if m:
+                own += tf.matmul(lrelu3(hidden), rows.output[place])
             x = draw_one(own, noise)
             hidden += x * rows.hidden[place]
             parameters += x[..., tf.newaxis] * rows.direct[place]
