@@ -11,6 +11,7 @@ import tensorflow as tf
 from zforcing_tf import models
 from zforcing_tf.config import ExperimentConfig, RunConfig, settings
 from zforcing_tf.data.spec import DataKind, DataSpec
+from zforcing_tf.distributions import FAMILIES
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training import distribution
 
@@ -31,6 +32,7 @@ KINDS: dict[str, DataKind] = {
     "bernoulli": "binary",
     "gaussian": "real",
     "gaussian_mixture": "real",
+    "discretised_logistic_mixture": "real",
     "categorical": "symbol",
 }
 AIDED: dict[str, Any] = {"auxiliary_weight_start": 0.3, "auxiliary_weight_end": 0.3}
@@ -44,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "vrnn_gru_layer_norm": {"model": "vrnn", "core": "gru", "condition": "layer_norm"},
     "srnn_gru": {"model": "srnn", "core": "gru", "emission_skip": True},
     "layer_norm": {"model": "zforcing", "condition": "layer_norm"},
+    "autoregressive": {"autoregressive_emission": True, "autoregressive_hidden_size": 4},
     "full": {"model": "zforcing", "emission_skip": True, "emission_hidden_size": 4, **AIDED},
 }
 """The models that properties are tested with; `full` has every optional part."""
@@ -98,7 +101,7 @@ def frames(emission: str, *shape: int, seed: int = 0) -> np.ndarray:
     if kind == "symbol":
         return generator.integers(0, VOCABULARY, shape).astype(np.int32)
     x = generator.standard_normal((*shape, FRAME_SIZE)).astype(np.float32)
-    return (x > 0).astype(np.float32) if kind == "binary" else x
+    return (x > 0).astype(np.float32) if kind == "binary" else x.clip(*FAMILIES[emission].limits)
 
 
 def batch(

@@ -192,6 +192,11 @@ def test_a_configuration_cannot_be_changed() -> None:
             "--bound=fivo with --num_samples=1 is the elbo: give --num_samples of 2 or more",
         ),
         (
+            {"model": {"autoregressive_hidden_size": 8}},
+            "--autoregressive_hidden_size=8 has no effect without --autoregressive_emission: "
+            "give both or neither",
+        ),
+        (
             {"run": {"num_gpus": 2}},
             "--num_gpus=2 needs --distribution_strategy=mirrored, not off",
         ),

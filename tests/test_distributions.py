@@ -10,14 +10,14 @@ import tensorflow as tf
 
 from zforcing_tf.distributions import FAMILIES, normal, widened
 
-D, K = 3, 4
+D, K, BITS = 3, 4, 8
 SAMPLES = 200_000
 SIGMAS = 5.0
 """Standard errors that a mean over SAMPLES may be away: less than one in a million by chance."""
 
 
 def family(name: str, frame_size: int = D):
-    return FAMILIES[name](frame_size, K)
+    return FAMILIES[name](frame_size, K, BITS)
 
 
 def some_parameters(name: str, *shape: int, frame_size: int = D, seed: int = 0) -> np.ndarray:
@@ -56,11 +56,32 @@ def mixture_log_prob(p: np.ndarray, x: np.ndarray) -> np.ndarray:
     return scipy.special.logsumexp(log_weight + each, -1)
 
 
+def discretised_parts(p: np.ndarray):
+    """Log weight, location and scale of each number, [..., D, K]; the start by its own words."""
+    logits, loc, log_scale = np.moveaxis(p.reshape((*p.shape[:-1], 3, D, K)), -3, 0)
+    centres = np.linspace(-1, 1, 2 * K + 1)[1::2]
+    lowest = np.log(2 / (2**BITS - 1) / 8)
+    scale = np.exp(lowest + np.logaddexp(0, log_scale + np.log(1 / (2 * K)) - lowest))
+    return scipy.special.log_softmax(logits, -1), loc + centres, scale
+
+
+def discretised_log_prob(p: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Differences of the cumulative distribution, or of its complement where that is smaller."""
+    log_weight, loc, scale = discretised_parts(p)
+    half = 1 / (2**BITS - 1)
+    below = np.where(x > -1 + half, x - half, -np.inf)[..., None]
+    above = np.where(x < 1 - half, x + half, np.inf)[..., None]
+    side = np.where(x[..., None] > loc, -1, 1)
+    ends = [scipy.special.expit(side * (end - loc) / scale) for end in (below, above)]
+    return np.log((np.exp(log_weight) * np.abs(ends[1] - ends[0])).sum(-1)).sum(-1)
+
+
 LOG_PROBS = {
     "bernoulli": bernoulli_log_prob,
     "gaussian": gaussian_log_prob,
     "categorical": categorical_log_prob,
     "gaussian_mixture": mixture_log_prob,
+    "discretised_logistic_mixture": discretised_log_prob,
 }
 
 
@@ -68,6 +89,9 @@ def some_frames(name: str, *shape: int) -> np.ndarray:
     generator = np.random.default_rng(3)
     if name == "categorical":
         return generator.integers(0, D, shape)
+    if name == "discretised_logistic_mixture":
+        level = generator.integers(-1, 2**BITS + 1, (*shape, D)).clip(0, 2**BITS - 1)
+        return 2 * level / (2**BITS - 1) - 1
     x = generator.standard_normal((*shape, D))
     return x if "gaussian" in name else (x > 0).astype(float)
 
@@ -106,6 +130,8 @@ def test_extreme_parameters_sample_their_mode(name):
     logits = {"bernoulli": D, "categorical": D, "gaussian_mixture": K}.get(name, 0)
     parameters[:logits] = -100.0
     parameters[1 : 2 if logits else 1] = 100.0
+    if name == "discretised_logistic_mixture":
+        parameters[: D * K : K], parameters[2 * D * K :] = 100.0, -100.0
     noise = np.repeat(np.array([-8.0, -1.0, 0.0, 1.0, 8.0], np.float32)[:, None], 2, axis=1)
     noise = np.tile(noise, (1, emission.noise_size))[:, : emission.noise_size]
     x = emission.sample(tf.constant(parameters), tf.constant(noise), tf.constant(1.0)).numpy()
@@ -114,6 +140,9 @@ def test_extreme_parameters_sample_their_mode(name):
         np.testing.assert_array_equal(x, np.tile([0.0, 1.0, 0.0], (5, 1)))
     elif name == "categorical":
         np.testing.assert_array_equal(x, 1)
+    elif name == "discretised_logistic_mixture":
+        # The first component's place; noise of 8 moves it by 35 scales of an eighth of a level.
+        np.testing.assert_allclose(x, np.full((5, D), 1 / K - 1), atol=5 * 2 / 2**BITS)
     else:
         np.testing.assert_allclose(x, noise[:, -D:])
 
@@ -198,6 +227,13 @@ def test_temperature_zero_is_the_mode(name):
     if name == "gaussian_mixture":
         log_weight, loc, _ = mixture_parts(parameters)
         expected = loc[log_weight.argmax()]
+    elif name == "discretised_logistic_mixture":
+        log_weight, loc, _ = discretised_parts(parameters)
+        strongest = loc[np.arange(D), log_weight.argmax(-1)].clip(-1, 1)
+        levels = 2**BITS - 1
+        expected = np.float32(2 * np.round((strongest + 1) / 2 * levels) / levels - 1)
+        np.testing.assert_allclose(x, np.broadcast_to(expected, x.shape), atol=1e-6)
+        return
     else:
         modes = {
             "bernoulli": (parameters > 0).astype(np.float32),
@@ -253,11 +289,11 @@ def test_xla_samples_are_those_of_the_graph(name):
 def test_distributions_are_float32_at_least(name, given, made):
     parameters = tf.cast(some_parameters(name, 2), given)
     distribution = family(name).distribution(parameters)
-    x = np.zeros(2, np.int32) if name == "categorical" else tf.zeros((2, D), made)
-    log_prob = distribution.log_prob(x)
+    x = np.zeros(2, np.int32) if name == "categorical" else np.ones((2, D))
+    log_prob = distribution.log_prob(x if name == "categorical" else tf.constant(x, made))
     assert log_prob.dtype == made
     # Raised before anything is computed, not after: the numbers are those of float32.
-    exact = LOG_PROBS[name](tf.cast(parameters, tf.float64).numpy(), np.asarray(x, np.int64))
+    exact = LOG_PROBS[name](tf.cast(parameters, tf.float64).numpy(), x)
     np.testing.assert_allclose(log_prob, exact, rtol=1e-5)
 
 

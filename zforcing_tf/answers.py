@@ -148,7 +148,7 @@ class Answers:
 
     def _reconstruct(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         parameters = self._infer(x, lengths, seeds).parameters
-        return _batch_major(self._parts.emission.family.mean(parameters), lengths)
+        return _batch_major(self._parts.emission.mean(parameters), lengths)
 
     def _go_on(
         self, num_steps: tf.Tensor, seeds: tf.Tensor, temperature: tf.Tensor, prefix: tf.Tensor
@@ -186,7 +186,7 @@ class Answers:
         batch_size = tf.shape(seeds)[0]
         state, x = start or (cell.initial_state(batch_size), emission.first_input(batch_size))
         x = tf.cast(x, emission.frame_dtype)
-        noise = row_noise(seeds, num_steps, cell.latent_size + emission.family.noise_size)
+        noise = row_noise(seeds, num_steps, cell.latent_size + emission.noise_size)
         dtype = tf.float64 if cell.compute_dtype == "float64" else tf.float32
         noise, temperature = tf.cast(noise, dtype), tf.cast(temperature, dtype)[:, tf.newaxis]
         _, generated = unroll.generate(cell, emission, state, x, noise, temperature)

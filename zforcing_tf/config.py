@@ -47,14 +47,31 @@ class ModelConfig(Section):
     auxiliary_loss: Literal["gaussian", "l2"] = setting(
         "gaussian", "Auxiliary cost: negative log density or squared distance."
     )
-    emission: Literal["auto", "bernoulli", "gaussian", "categorical", "gaussian_mixture"] = setting(
-        "auto", "Distribution of a frame; auto: by the kind of the data."
+    emission: Literal[
+        "auto",
+        "bernoulli",
+        "gaussian",
+        "categorical",
+        "gaussian_mixture",
+        "discretised_logistic_mixture",
+    ] = setting("auto", "Distribution of a frame; auto: by the kind of the data.")
+    mixture_components: int = setting(20, "Components of a mixture emission.", minimum=1)
+    sample_bits: int = setting(
+        16,
+        "Bits of each number of a discretised emission, whose 2^bits levels lie over [-1, 1].",
+        minimum=1,
+        maximum=20,
     )
-    mixture_components: int = setting(20, "Components of a gaussian_mixture emission.", minimum=1)
     emission_hidden_size: int = setting(
         0, "Hidden width of the emission network; 0: linear.", minimum=0
     )
     emission_skip: bool = setting(False, "Whether the emission sees the input of its step too.")
+    autoregressive_emission: bool = setting(
+        False, "Whether each number of a frame depends on those before it in the frame."
+    )
+    autoregressive_hidden_size: int = setting(
+        0, "Hidden units of that dependence; 0: linear.", minimum=0
+    )
     dropout: float = setting(0.0, "Share of units dropped in training.", minimum=0, below=1)
     initializer: Literal["uniform", "normal"] = setting(
         "uniform", "First weights: uniform within 1/sqrt(H), or normal with scale 0.01."
@@ -169,6 +186,11 @@ class ExperimentConfig:
             raise UserError(
                 f"--bound={self.objective.bound} with --num_samples=1 is the elbo: give "
                 "--num_samples of 2 or more"
+            )
+        if model.autoregressive_hidden_size and not model.autoregressive_emission:
+            raise UserError(
+                f"--autoregressive_hidden_size={model.autoregressive_hidden_size} has no effect "
+                "without --autoregressive_emission: give both or neither"
             )
         if run.num_gpus > 1 and run.distribution_strategy != "mirrored":
             raise UserError(

@@ -14,13 +14,19 @@ from typing import Any, Literal, TypeAlias
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from zforcing_tf.discretised_logistics import DiscretisedLogistics, rounded
+
 tfd = tfp.distributions
 Distribution: TypeAlias = Any
 """A `tfd.Distribution`; TFP comes without types."""
 
-EmissionName = Literal["bernoulli", "gaussian", "categorical", "gaussian_mixture"]
+EmissionName = Literal[
+    "bernoulli", "gaussian", "categorical", "gaussian_mixture", "discretised_logistic_mixture"
+]
 LOWEST_TEMPERATURE = 1e-6
 """Stands for temperature 0, where every family gives its mode."""
+HIGHEST_LOG_SCALE = 5.0
+"""Of a logistic over [-1, 1]: at exp(5) its ends have all but half a percent."""
 
 
 def widened(x: tf.Tensor) -> tf.Tensor:
@@ -38,12 +44,19 @@ def _gumbel(noise: tf.Tensor) -> tf.Tensor:
     return -tf.math.log(-tfd.Normal(tf.zeros((), noise.dtype), 1.0).log_cdf(noise))
 
 
+def _logistic(noise: tf.Tensor) -> tf.Tensor:
+    """Standard logistic from standard normal noise, exact in both tails."""
+    standard = tfd.Normal(tf.zeros((), noise.dtype), 1.0)
+    return standard.log_cdf(noise) - standard.log_cdf(-noise)
+
+
 class EmissionFamily(abc.ABC):
     """A family of distributions of a frame.
 
     Args:
         frame_size: D, width of a frame; number of symbols where a frame is one symbol.
         components: of a mixture.
+        sample_bits: of each number, where a frame takes discrete levels.
     """
 
     symbols = False
@@ -51,9 +64,10 @@ class EmissionFamily(abc.ABC):
     limits: tuple[float, float] = (-math.inf, math.inf)
     """Least and greatest number of a frame that `distribution` has a meaning for."""
 
-    def __init__(self, frame_size: int, components: int = 1) -> None:
+    def __init__(self, frame_size: int, components: int = 1, sample_bits: int = 16) -> None:
         self.frame_size = frame_size
         self.components = components
+        self.sample_bits = sample_bits
 
     @property
     @abc.abstractmethod
@@ -201,9 +215,58 @@ class GaussianMixture(EmissionFamily):
         return self.distribution(parameters).mean()
 
 
+class DiscretisedLogisticMixture(EmissionFamily):
+    """Independent numbers at 2^bits levels over [-1, 1], each with a mixture of K logistics.
+
+    Parameters [..., 3 D K]: D K logits, then locations and log scales, both relative to a start at
+    which the mixture covers [-1, 1] evenly: locations spread over it, scales 1 / (2 K). The scale
+    stays above an eighth of a level, where one level holds 96% of a logistic.
+    At temperature 0 a sample is the location of the component with the largest logit.
+    """
+
+    limits = (-1.0, 1.0)
+
+    @property
+    def parameter_size(self) -> int:
+        return 3 * self.frame_size * self.components
+
+    @property
+    def noise_size(self) -> int:
+        return self.frame_size * (self.components + 1)
+
+    def _split(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Logits, location and scale, [..., D, K] each."""
+        shape = tf.concat([tf.shape(parameters)[:-1], [3, self.frame_size, self.components]], 0)
+        logits, loc, log_scale = tf.unstack(tf.reshape(parameters, shape), axis=-3)
+        k = self.components
+        centre = tf.constant([(2 * i + 1) / k - 1 for i in range(k)], loc.dtype)
+        lowest = math.log(0.25 / (2**self.sample_bits - 1))
+        # Unlike a hard limit it lets the gradient through, so that no scale is caught below it.
+        log_scale = lowest + tf.nn.softplus(log_scale - math.log(2 * k) - lowest)
+        return logits, centre + loc, tf.exp(tf.minimum(log_scale, HIGHEST_LOG_SCALE))
+
+    def distribution(self, parameters: tf.Tensor) -> Distribution:
+        mixture = DiscretisedLogistics(*self._split(widened(parameters)), bits=self.sample_bits)
+        return tfd.Independent(mixture, 1)
+
+    def sample(self, parameters: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        logits, loc, scale = self._split(parameters)
+        choice_noise, noise = tf.split(noise, [-1, self.frame_size], axis=-1)
+        gumbel = temperature * _gumbel(choice_noise)
+        shape = tf.concat([tf.shape(gumbel)[:-1], [self.frame_size, self.components]], 0)
+        choice = tf.argmax(logits + tf.reshape(gumbel, shape), axis=-1)
+        chosen = tf.one_hot(choice, self.components, dtype=loc.dtype)
+        loc, scale = (tf.reduce_sum(chosen * v, axis=-1) for v in (loc, scale))
+        return rounded(loc + temperature * scale * _logistic(noise), self.sample_bits)
+
+    def mean(self, parameters: tf.Tensor) -> tf.Tensor:
+        return self.distribution(parameters).mean()
+
+
 FAMILIES: dict[EmissionName, type[EmissionFamily]] = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "categorical": Categorical,
     "gaussian_mixture": GaussianMixture,
+    "discretised_logistic_mixture": DiscretisedLogisticMixture,
 }

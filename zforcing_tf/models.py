@@ -131,7 +131,9 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
     cell = _cell(model, embedding, dtype)
     schedules = {name: _schedule(objective, name) for name in ("kl", "auxiliary", "backward")}
 
-    def emission(feature_size: int, skip_size: int, hidden_size: int) -> Emission:
+    def emission(
+        feature_size: int, skip_size: int, hidden_size: int, autoregressive: bool
+    ) -> Emission:
         return Emission(
             family=family,
             frame_size=spec.frame_size,
@@ -139,6 +141,9 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
             skip_size=skip_size,
             hidden_size=hidden_size,
             components=model.mixture_components,
+            sample_bits=model.sample_bits,
+            autoregressive=autoregressive,
+            autoregressive_hidden_size=model.autoregressive_hidden_size if autoregressive else 0,
             initializer=init,
             dtype=dtype,
         )
@@ -157,9 +162,11 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
     skip_size = embedding.size if model.emission_skip else 0
     return SequenceModel(
         cell=cell,
-        emission=emission(cell.feature_size, skip_size, model.emission_hidden_size),
+        emission=emission(
+            cell.feature_size, skip_size, model.emission_hidden_size, model.autoregressive_emission
+        ),
         auxiliary=auxiliary() if schedules["auxiliary"].used else None,
-        backward_emission=emission(units, 0, 0) if schedules["backward"].used else None,
+        backward_emission=emission(units, 0, 0, False) if schedules["backward"].used else None,
         **{f"{name}_weight": schedule for name, schedule in schedules.items()},
         bound=bound(objective),
         dropout=model.dropout,
@@ -189,6 +196,11 @@ def emission_family(model: ModelConfig, spec: DataSpec) -> EmissionName:
     Raises:
         UserError: an emission that does not fit the data.
     """
+    if model.autoregressive_emission and spec.kind == "symbol":
+        raise UserError(
+            f"--autoregressive_emission needs frames of several numbers, and a frame of "
+            f"--dataset={spec.name} is one symbol: leave it out"
+        )
     if model.emission == "auto":
         return EMISSIONS[spec.kind]
     if FAMILIES[model.emission].symbols != (spec.kind == "symbol"):

@@ -257,6 +257,7 @@ def generate(
     Returns:
         The final (state, x), to go on from, and what was generated, [T, B, .].
     """
+    sample = emission.sampler()
 
     def step(weights: Structure, now: Structure, noise: tf.Tensor) -> tuple[Structure, Generated]:
         state, x = now
@@ -266,7 +267,7 @@ def generate(
         state, seen = _prior_step(cell, weights, state, drive, latent_noise)
         latent, features = _flipped(seen)
         parameters = emission(features, emission.skip(cell, x))
-        x = emission.family.sample(parameters, frame_noise, temperature)
+        x = sample(parameters, frame_noise, temperature)
         return (state, x), Generated(latent, features, parameters, x)
 
     dtype = tf.as_dtype(cell.compute_dtype)

@@ -29,6 +29,7 @@ CASES = [
     ("full", "gaussian"),
     ("full", "gaussian_mixture"),
     ("full", "categorical"),
+    ("autoregressive", "gaussian"),
 ]
 each_case = pytest.mark.parametrize(("variant", "emission"), CASES)
 each_stochastic_case = pytest.mark.parametrize(("variant", "emission"), CASES[1:])
@@ -48,6 +49,7 @@ each_part = pytest.mark.parametrize(
         ("zforcing", "categorical"),
         ("layer_norm", "bernoulli"),
         ("full", "gaussian_mixture"),
+        ("autoregressive", "discretised_logistic_mixture"),
     ],
 )
 WEIGHTS = Weights(0.7, 0.3, 0.2)

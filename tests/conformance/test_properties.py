@@ -147,7 +147,7 @@ def test_steps_one_by_one_are_observe(variant, emission):
 def test_observing_what_was_generated_reproduces_the_emission(variant, emission):
     model, rows, num_steps = model_of(variant, emission), 4, 6
     cell, own = model.cell, model.emission
-    noise = noise_for(model, num_steps, rows, own.family.noise_size)
+    noise = noise_for(model, num_steps, rows, own.noise_size)
     first, temperature = model.emission.first_input(rows), tf.ones((rows, 1))
     state = cell.initial_state(rows)
     (last, x), generated = unroll.generate(cell, own, state, first, noise, temperature)
@@ -197,7 +197,7 @@ def test_a_continuation_depends_on_the_prefix_and_follows_its_state(variant, emi
         empty = tf.zeros((4, 3, 0))
         inputs = model.sequences(tf.constant(x), tf.constant([4, 4, 4])).inputs
         state, _ = unroll.observe(cell, cell.initial_state(3), cell.drive(inputs), empty)
-        noise = tf.zeros((3, 3, own.family.noise_size))
+        noise = tf.zeros((3, 3, own.noise_size))
         _, generated = unroll.generate(
             cell, own, state, tf.constant(x[:, -1]), noise, tf.zeros((3, 1))
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zforcing_tf.data.spec import DataKind, Dataset, DataSpec, Split
-from zforcing_tf.data.validation import validate
+from zforcing_tf.data.validation import check_limits, validate
 from zforcing_tf.errors import UserError
 
 LENGTHS = np.array([2, 1, 3], np.int32)
@@ -56,6 +56,19 @@ def test_bad_value_is_named(kind: DataKind, test_split: dict[str, Any], message:
     with pytest.raises(UserError, match=message) as error:
         validate(make_dataset(kind, **test_split), max_length=3)
     assert "step 1 of sequence 2 of split 'test' of dataset 'some'" in str(error.value)
+
+
+def test_a_number_that_an_emission_cannot_give_is_named() -> None:
+    """Limits count as inside; of symbols there is nothing to check."""
+    good = make_dataset("real", values=values_with(-1.0))
+    check_limits(good, (-1.0, 1.0), "some_family")
+    check_limits(make_dataset("symbol"), (5.0, 6.0), "some_family")
+    with pytest.raises(UserError) as error:
+        check_limits(make_dataset("real", values=values_with(1.5)), (-1.0, 1.0), "some_family")
+    assert str(error.value) == (
+        "step 1 of sequence 2 of split 'test' of dataset 'some' holds 1.5, which is not within -1 "
+        "to 1, as --emission=some_family takes it: repair the sequence or leave it out"
+    )
 
 
 def test_every_split_is_checked() -> None:

@@ -21,6 +21,7 @@ MODELS = [
     ("gaussian", "layer_norm", "float32"),
     ("gaussian_mixture", "rnn", "mixed_bfloat16"),
     ("gaussian_mixture", "zforcing", "float64"),
+    ("discretised_logistic_mixture", "autoregressive", "float32"),
     ("categorical", "rnn", "float32"),
     ("categorical", "zforcing", "mixed_bfloat16"),
 ]

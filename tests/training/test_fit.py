@@ -119,6 +119,9 @@ def test_bad_data_leaves_no_run_behind(experiment):
     data = dataclasses.replace(experiment.data, max_length=12)
     with pytest.raises(UserError, match="--max_length"):
         fit(dataclasses.replace(experiment, data=data))
+    model = dataclasses.replace(experiment.model, emission="discretised_logistic_mixture")
+    with pytest.raises(UserError, match="not within -1 to 1, as --emission=discretised"):
+        fit(dataclasses.replace(experiment, model=model))
     assert not Path(experiment.run.run_dir).exists()
 
 

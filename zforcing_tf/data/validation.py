@@ -39,6 +39,26 @@ def validate(dataset: Dataset, max_length: int) -> None:
     _check_image_shape(dataset)
 
 
+def check_limits(dataset: Dataset, limits: tuple[float, float], emission: str) -> None:
+    """Checks that each number of each split is one that an emission can give.
+
+    Args:
+      dataset: that has passed `validate`.
+      limits: least and greatest number, `EmissionFamily.limits`.
+      emission: name of the family, for the error.
+
+    Raises:
+      UserError: names the first number outside, and its place.
+    """
+    if dataset.spec.kind == "symbol":
+        return
+    low, high = limits
+    fault = f"is not within {low:g} to {high:g}, as --emission={emission} takes it"
+    for name, split in zip(SPLIT_NAMES, dataset.splits, strict=True):
+        where = f"split {name!r} of dataset {dataset.spec.name!r}"
+        _refuse(where, split, (split.values >= low) & (split.values <= high), fault)
+
+
 def _check_lengths(where: str, split: Split, max_length: int) -> None:
     lengths = split.lengths
     if lengths.ndim != 1 or lengths.dtype != np.int32:

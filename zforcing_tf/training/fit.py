@@ -12,6 +12,7 @@ from zforcing_tf import models
 from zforcing_tf.config import ExperimentConfig
 from zforcing_tf.data import pipeline, registry
 from zforcing_tf.data.spec import Dataset, DataSpec
+from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import UserError
 from zforcing_tf.scoring import evaluate
 from zforcing_tf.sequence_model import SequenceModel
@@ -65,6 +66,7 @@ def fit(config: ExperimentConfig) -> dict[str, Any]:
     # What can be wrong with data and model shows before the run directory takes the configuration.
     dataset = registry.load(config.data)
     model = compiled_model(config, dataset.spec)
+    check_limits(dataset, model.emission.family.limits, model.emission.family_name)
     with run.lock():
         run.open_for_training(config)
         write_json(run.data, dataset.spec.to_json())
