@@ -14,6 +14,7 @@ import pytest
 
 from zforcing_tf.config import to_flags_text
 from zforcing_tf.errors import UserError
+from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training.checkpoint import load_model
 from zforcing_tf.training.fit import History, fit
 
@@ -127,6 +128,35 @@ def test_patience_ends_a_training(experiment, changed):
         changed(experiment, patience=2, train_epochs=50), optimizer=tiny
     )
     assert fit(experiment)["epochs"] < 50
+
+
+def with_validation_bounds(monkeypatch, bounds):
+    """Puts other bounds in the place of what validation finds, epoch by epoch."""
+    bounds, evaluate = iter(bounds), SequenceModel.evaluate
+
+    def found(self, *arguments, **options):
+        return {**evaluate(self, *arguments, **options), "elbo": next(bounds)}
+
+    monkeypatch.setattr(SequenceModel, "evaluate", found)
+
+
+@pytest.mark.parametrize("unsound", [np.nan, np.inf, -np.inf])
+def test_an_epoch_whose_bound_is_not_finite_is_never_the_best(
+    experiment, changed, monkeypatch, caplog, unsound
+):
+    """Neither as the first, where nothing could be better any more, nor later."""
+    with_validation_bounds(monkeypatch, [unsound, -50.0, unsound, -40.0, -45.0])
+    results = fit(changed(experiment, train_epochs=5))
+    assert results["best_epoch"] == 4
+    assert "the validation bound of epoch 1 is" in caplog.text
+    assert "the validation bound of epoch 3 is" in caplog.text
+    assert "epoch 2 is" not in caplog.text
+
+
+def test_a_run_without_any_finite_bound_says_so(experiment, monkeypatch):
+    with_validation_bounds(monkeypatch, [np.nan, np.nan])
+    with pytest.raises(UserError, match="no epoch of .* had a finite validation bound"):
+        fit(experiment)
 
 
 def test_history_drops_what_will_be_trained_again(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from absl import logging
 
 from zforcing_tf import models
 from zforcing_tf.config import ExperimentConfig
@@ -137,7 +139,9 @@ class _Training:
             raise Stopped(interruption.exit_code)
         validation = self.model.evaluate(self.validation, verbose=0, return_dict=True)
         elbo = float(validation["elbo"])
-        best = now.best_elbo is None or elbo > now.best_elbo
+        best = _better(elbo, now.best_elbo)
+        if not math.isfinite(elbo):
+            logging.error("the validation bound of epoch %d is %s", now.epoch + 1, elbo)
         self.progress = Progress(
             epoch=now.epoch + 1,
             best_elbo=elbo if best else now.best_elbo,
@@ -176,8 +180,8 @@ class _Training:
         now = self.progress
         if self.checkpoints.restore_weights("best") is None:
             raise UserError(
-                f"{self.run_directory.path} has no epoch to evaluate; give --train_epochs of 1 or "
-                "more"
+                f"no epoch of {self.run_directory.path} had a finite validation bound, so there is "
+                "nothing to evaluate; try a smaller --learning_rate in another --run_dir"
             )
         config, spec = self.config, self.dataset.spec
         results: dict[str, Any] = {
@@ -198,6 +202,12 @@ class _Training:
             )
         self.run_directory.write_results(results)
         return results
+
+
+def _better(elbo: float, best: float | None) -> bool:
+    """Whether a bound is finite and above the best one so far, if there is any."""
+    # Negated, as every comparison with NaN is false: nothing would ever be above it.
+    return math.isfinite(elbo) and (best is None or not elbo <= best)
 
 
 class History:
