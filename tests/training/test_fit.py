@@ -16,7 +16,8 @@ from zforcing_tf.config import to_flags_text
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training.checkpoint import load_model
-from zforcing_tf.training.fit import History, fit
+from zforcing_tf.training.fit import fit
+from zforcing_tf.training.history import History
 
 
 def weights(run_dir, which="last"):

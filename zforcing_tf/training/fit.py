@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
-import os
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,10 +19,11 @@ from zforcing_tf.scoring import evaluate
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training import distribution, progress
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
+from zforcing_tf.training.history import History
 from zforcing_tf.training.interruption import Interruption
-from zforcing_tf.training.json_files import write_atomically, write_json
 from zforcing_tf.training.run_directory import RunDirectory
 from zforcing_tf.training.summaries import Summaries
+from zforcing_tf.training.writing import GO_ON, writing
 
 Logs = dict[str, float]
 
@@ -73,7 +69,7 @@ def fit(config: ExperimentConfig) -> dict[str, Any]:
     model = compiled_model(config, dataset.spec)
     with run.lock():
         run.open_for_training(config)
-        write_json(run.data, dataset.spec.to_json())
+        run.write_data(dataset.spec.to_json())
         training = _Training(config, dataset, model, run)
         training.run()
         return training.results()
@@ -102,7 +98,7 @@ class _Training:
         if restored is not None:
             self.progress = restored
             place = f"epoch {restored.epoch}" + (f", batch {restored.batch}" * bool(restored.batch))
-            print(f"resuming {self.run_directory.path} after {place}")
+            self.run_directory.say(f"resuming {self.run_directory.path} after {place}")
         self.history.keep(self.progress.epoch)
         with Interruption() as interruption:
             while not self._done():
@@ -156,13 +152,8 @@ class _Training:
             raise Stopped(interruption.exit_code)
 
     def _save(self, kind: Kind, progress: Progress) -> None:
-        try:
+        with writing(self.checkpoints.directory, GO_ON):
             self.checkpoints.save(kind, progress)
-        except OSError as error:
-            raise UserError(
-                f"cannot write a checkpoint into {self.checkpoints.directory} ({error.strerror}); "
-                "make room, then give the same command to go on"
-            ) from error
 
     def _report(self, train: Logs, validation: Logs, best: bool) -> None:
         now, step = self.progress, int(self.model.step_counter.numpy())
@@ -170,10 +161,8 @@ class _Training:
         self.summaries.scalars("train", step, train)
         self.summaries.scalars("validation", step, validation)
         self.summaries.samples(step, self.model, self.dataset.spec, self.config.run.summary_samples)
-        line = progress.epoch_line(now.epoch, self.config.run.train_epochs, train, validation, best)
-        print(line, flush=True)
-        with open(self.run_directory.log, "a") as log:
-            log.write(line + "\n")
+        epochs = self.config.run.train_epochs
+        self.run_directory.say(progress.epoch_line(now.epoch, epochs, train, validation, best))
 
     def results(self) -> dict[str, Any]:
         """Evaluates the best epoch on validation and test data, and writes it down."""
@@ -208,41 +197,3 @@ def _better(elbo: float, best: float | None) -> bool:
     """Whether a bound is finite and above the best one so far, if there is any."""
     # Negated, as every comparison with NaN is false: nothing would ever be above it.
     return math.isfinite(elbo) and (best is None or not elbo <= best)
-
-
-class History:
-    """Learning curves of a run as a table, one row an epoch, `history.csv`."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-
-    def rows(self) -> list[dict[str, float]]:
-        """All rows; none before the first epoch."""
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="") as file:
-            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-
-    def keep(self, epochs: int) -> None:
-        """Drops rows of epochs later than that, which will be trained again."""
-        self._write([row for row in self.rows() if row["epoch"] <= epochs])
-
-    def append(
-        self, epoch: int, step: int, train: Mapping[str, float], validation: Mapping[str, float]
-    ) -> None:
-        """Adds an epoch."""
-        row: dict[str, float] = {"epoch": epoch, "step": step}
-        row |= {f"train_{name}": value for name, value in train.items()}
-        row |= {f"validation_{name}": float(value) for name, value in validation.items()}
-        self._write([*self.rows(), row])
-
-    def _write(self, rows: list[dict[str, float]]) -> None:
-        if not rows:
-            self.path.unlink(missing_ok=True)
-            return
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path, text.getvalue())
