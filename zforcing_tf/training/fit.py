@@ -167,7 +167,8 @@ class _Training:
     def results(self) -> dict[str, Any]:
         """Evaluates the best epoch on validation and test data, and writes it down."""
         now = self.progress
-        if self.checkpoints.restore_weights("best") is None:
+        best = self.checkpoints.restore_weights("best")
+        if best is None:
             raise UserError(
                 f"no epoch of {self.run_directory.path} had a finite validation bound, so there is "
                 "nothing to evaluate; try a smaller --learning_rate in another --run_dir"
@@ -181,7 +182,7 @@ class _Training:
                 sum(v.value.shape.num_elements() for v in self.model.trainable_variables)
             ),
             "epochs": now.epoch,
-            "best_epoch": now.best_epoch,
+            "best_epoch": best.best_epoch,
             "step": int(self.model.step_counter.numpy()),
             "seconds": round(now.seconds, 1),
         }
