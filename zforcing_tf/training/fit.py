@@ -100,24 +100,25 @@ class _Training:
             place = f"epoch {restored.epoch}" + (f", batch {restored.batch}" * bool(restored.batch))
             self.run_directory.say(f"resuming {self.run_directory.path} after {place}")
         self.history.keep(self.progress.epoch)
-        with Interruption() as interruption:
+        profile_steps, summaries = self.config.run.profile_steps, self.run_directory.summaries
+        with (
+            Interruption() as interruption,
+            progress.StepCallback(interruption, profile_steps, summaries) as callback,
+        ):
             while not self._done():
-                self._epoch(interruption)
-        self.summaries.flush()
+                self._epoch(interruption, callback)
 
     def _done(self) -> bool:
         now, run = self.progress, self.config.run
         waited = now.epoch - now.best_epoch
         return now.epoch >= run.train_epochs or bool(run.patience and waited >= run.patience)
 
-    def _epoch(self, interruption: Interruption) -> None:
+    def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
         config, now, started = self.config.run, self.progress, time.monotonic()
         batches = pipeline.training_batches(
             self.dataset.train, config.batch_size, config.seed, now.epoch, now.batch
         )
-        callback = progress.StepCallback(
-            interruption, config.profile_steps, str(self.run_directory.summaries)
-        )
+        callback.sums = now.sums
         logs = self.model.fit(
             batches,
             epochs=now.epoch + 1,
@@ -130,8 +131,8 @@ class _Training:
         total = pipeline.batches_per_epoch(self.dataset.train, config.batch_size)
         if now.batch + callback.batches < total:
             seconds = now.seconds + time.monotonic() - started
-            batch = now.batch + callback.batches
-            self._save("last", dataclasses.replace(now, batch=batch, seconds=seconds))
+            batch, sums = now.batch + callback.batches, progress.metric_sums(self.model)
+            self._save("last", dataclasses.replace(now, batch=batch, seconds=seconds, sums=sums))
             raise Stopped(interruption.exit_code)
         validation = self.model.evaluate(self.validation, verbose=0, return_dict=True)
         elbo = float(validation["elbo"])
@@ -161,6 +162,7 @@ class _Training:
         self.summaries.scalars("train", step, train)
         self.summaries.scalars("validation", step, validation)
         self.summaries.samples(step, self.model, self.dataset.spec, self.config.run.summary_samples)
+        self.summaries.flush()
         epochs = self.config.run.train_epochs
         self.run_directory.say(progress.epoch_line(now.epoch, epochs, train, validation, best))
 
