@@ -51,6 +51,19 @@ def test_a_run_leaves_what_the_documentation_says(experiment, capsys):
     assert step == results["step"]
 
 
+def test_the_validation_bound_is_the_one_that_chose_the_epoch(experiment, changed):
+    experiment = changed(experiment, seed=3)
+    results = fit(experiment)
+    rows = History(Path(experiment.run.run_dir) / "history.csv").rows()
+    best = rows[results["best_epoch"] - 1]
+    for name in ("elbo", "nats_per_step", "kl_per_step"):
+        expected = pytest.approx(best[f"validation_{name}"], rel=1e-5)
+        assert results["validation"][name] == expected, name
+    assert best["validation_elbo"] == max(row["validation_elbo"] for row in rows)
+    assert (results["test"]["seed"], results["test"]["num_samples"]) == (3, 1)
+    assert (results["test"]["checkpoint"], results["test"]["step"]) == ("best", results["step"])
+
+
 def test_going_on_equals_going_through(experiment, changed, tmp_path):
     through = changed(experiment, run_dir=str(tmp_path / "through"))
     fit(through)

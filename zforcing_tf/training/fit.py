@@ -176,6 +176,7 @@ class _Training:
                 "nothing to evaluate; try a smaller --learning_rate in another --run_dir"
             )
         config, spec = self.config, self.dataset.spec
+        step = int(self.model.step_counter.numpy())
         results: dict[str, Any] = {
             "model": config.model.model,
             "dataset": spec.name,
@@ -185,13 +186,14 @@ class _Training:
             ),
             "epochs": now.epoch,
             "best_epoch": best.best_epoch,
-            "step": int(self.model.step_counter.numpy()),
+            "step": step,
             "seconds": round(now.seconds, 1),
         }
         for name in ("validation", "test"):
-            results[name] = evaluate(
-                self.model, spec, self.dataset.split(name), config.run.eval_batch_size
-            )
+            split, batch_size = self.dataset.split(name), config.run.eval_batch_size
+            # With the seed of the run, validation gives the number that chose the epoch.
+            numbers = evaluate(self.model, spec, split, batch_size, seed=config.run.seed)
+            results[name] = {"checkpoint": "best", "step": step, **numbers}
         self.run_directory.write_results(results)
         return results
 
