@@ -6,6 +6,7 @@ What fails is an `InvalidArgumentError` (status INVALID_ARGUMENT) that holds the
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -48,11 +49,23 @@ def sequences(
     else:
         impossible = tf.reduce_any(~tf.math.is_finite(x), axis=-1)
         sentence = "x[{}, {}] holds a number that is not finite: {}; give finite ones"
-    wrong, place = _first(tf.reshape(valid & impossible, [-1]))
-    row, step = place // steps, place % steps
-    frames_fit = _require(~wrong, sentence, row, step, x[row, step])
-    with tf.control_dependencies([lengths_fit, frames_fit]):
+    frames_fit = [_no_frame(valid & impossible, sentence, x)]
+    low, high = family.limits
+    if not family.symbols and (low, high) != (-math.inf, math.inf):
+        with tf.control_dependencies(frames_fit):  # what is not finite has a sentence of its own
+            outside = tf.reduce_any((x < low) | (x > high), axis=-1)
+        sentence = f"x[{{}}, {{}}] holds a number outside of {low:g} to {high:g}: {{}}"
+        frames_fit.append(_no_frame(valid & outside, sentence, x))
+    with tf.control_dependencies([lengths_fit, *frames_fit]):
         return tf.identity(x), tf.identity(lengths), tf.identity(seed)
+
+
+def _no_frame(wrong: tf.Tensor, sentence: str, x: tf.Tensor) -> tf.Operation:
+    """Requires that no frame is wrong [B, T]; the sentence gets the first one and its place."""
+    steps = tf.shape(x)[1]
+    any_wrong, place = _first(tf.reshape(wrong, [-1]))
+    row, step = place // steps, place % steps
+    return _require(~any_wrong, sentence, row, step, x[row, step])
 
 
 def generation(

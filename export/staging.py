@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zforcing_tf.errors import UserError
+from zforcing_tf.training import durable
 
 _STAGING = re.compile(r"\.staging-\d+-(.+)-(\d+)")
 
@@ -52,9 +53,9 @@ def staged(export_dir: Path, version: int) -> Iterator[Path]:
     try:
         yield staging
         with _explained(export_dir):
-            _flush(staging)
+            durable.flush(staging)
             refuse_existing(final)
-            os.rename(staging, final)
+            durable.rename(staging, final)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -77,14 +78,6 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _flush(folder: Path) -> None:
-    """Waits until all files of a folder are on the disk."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

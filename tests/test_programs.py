@@ -41,6 +41,10 @@ def main():
         raise KeyboardInterrupt
     elif do == "full disk":
         raise OSError(28, "No space left on device", "/somewhere/file")
+    elif do == "unwritable":
+        os.mkdir(__file__)
+    elif do == "no file":
+        raise PermissionError(13, "no file at all")
     elif do == "missing file":
         open("/none/at/all")
     elif do == "code":
@@ -138,12 +142,28 @@ def test_a_flag_of_the_program_itself(folder: Path) -> None:
     assert re.fullmatch(r"error: .*--do.* \(--help lists the flags\)\n", done.stderr)
 
 
-@pytest.mark.parametrize("do", ["bug", "missing file"])
-def test_a_bug_keeps_its_traceback(folder: Path, do: str) -> None:
+def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
+    done = start(folder, "--do=unwritable")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: cannot use {folder / 'kitchen.py'}: File exists; mend that, then give the same "
+        "command again\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("do", "last_line"),
+    [
+        ("bug", "ZeroDivisionError: a bug"),
+        ("missing file", "FileNotFoundError: "),
+        ("no file", "PermissionError: [Errno 13] no file at all"),
+    ],
+)
+def test_a_bug_keeps_its_traceback(folder: Path, do: str, last_line: str) -> None:
     done = start(folder, f"--do={do}")
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback")
-    assert done.stderr.splitlines()[-1].startswith(("ZeroDivisionError: a bug", "FileNotFound"))
+    assert done.stderr.splitlines()[-1].startswith(last_line)
 
 
 def test_exit_codes(folder: Path) -> None:

@@ -16,7 +16,7 @@ from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.inference import Inference, Particles, Parts
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.particle_filter import Filtered
-from zforcing_tf.randomness import row_noise
+from zforcing_tf.randomness import SAMPLE_STEP, row_noise
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.unroll import Structure
 
@@ -199,8 +199,8 @@ def _apart(seeds: tf.Tensor, end: int) -> tf.Tensor:
 
 
 def _sample_seeds(seeds: tf.Tensor, first: tf.Tensor | int, count: tf.Tensor) -> tf.Tensor:
-    """Seeds [B K, 2] of samples of each row: that of sample k is (seed[0] + k, seed[1])."""
-    numbers = tf.range(first, first + count)
+    """Seeds [B K, 2] of samples of each row."""
+    numbers = SAMPLE_STEP * tf.range(first, first + count)
     steps = tf.stack([numbers, tf.zeros_like(numbers)], axis=1)
     return tf.reshape(seeds[:, tf.newaxis] + steps, (-1, 2))
 

@@ -44,6 +44,7 @@ def main() -> None:
     from zforcing_tf.training.checkpoint import load_model
     from zforcing_tf.training.history import History
     from zforcing_tf.training.run_directory import RunDirectory
+    from zforcing_tf.training.writing import writing
 
     model, experiment, spec, _ = load_model(given.run_dir, given.checkpoint)
     rows = gallery(
@@ -55,11 +56,14 @@ def main() -> None:
         seed=given.seed,
     )
     run = RunDirectory(given.run_dir)
-    written = [pictures.save_arrays(run.samples / "samples.npz", rows)]
-    written += pictures.save_gallery(run.samples / "samples.png", rows, spec)
     history = History(run.history).rows()
-    if history:
-        written.append(learning_curves.save_curves(run.samples / "learning_curves.png", history))
+    with writing(run.samples, "mend that, then give the same command again"):
+        written = [pictures.save_arrays(run.samples / "samples.npz", rows)]
+        written += pictures.save_gallery(run.samples / "samples.png", rows, spec)
+        if history:
+            written.append(
+                learning_curves.save_curves(run.samples / "learning_curves.png", history)
+            )
     print("\n".join(str(path) for path in written))
 
 

@@ -5,10 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 ACTIVE_VARIANCE = 0.01
 """A latent unit is active if its posterior mean varies over data by more (Burda et al. 2016)."""
+
+
+class ActiveUnits:
+    """Counts latent units whose posterior mean depends on the data.
+
+    The variance is over sequences at each step, averaged over steps with the number of valid
+    sequences as weight: a unit that only follows the clock tells nothing of the data.
+    """
+
+    def __init__(self) -> None:
+        self._moments: npt.NDArray[np.float64] | None = None
+
+    def update(self, means: npt.NDArray[Any], lengths: npt.NDArray[np.int32]) -> None:
+        """Adds a batch: posterior means [B, T, Z], and lengths [B]."""
+        valid = (np.arange(means.shape[1]) < lengths[:, None])[..., None]
+        values = np.where(valid, means, 0.0).astype(np.float64)
+        ones = np.broadcast_to(valid, values.shape)
+        added = np.stack([ones.sum(0, np.float64), values.sum(0), np.square(values).sum(0)])
+        before = added[:, :0] if self._moments is None else self._moments
+        total = np.zeros((3, max(before.shape[1], added.shape[1]), added.shape[2]))
+        for part in (before, added):
+            total[:, : part.shape[1]] += part
+        self._moments = total
+
+    def variance(self) -> npt.NDArray[np.float64]:
+        """[Z], after one update at least."""
+        assert self._moments is not None
+        count, first, second = self._moments
+        # The mean over steps, with weights `count`, of second / count - (first / count)^2.
+        return (second - np.square(first) / np.maximum(count, 1)).sum(0) / count.sum(0)
+
+    def result(self) -> int:
+        """The number of units."""
+        return int(np.sum(self.variance() > ACTIVE_VARIANCE))
 
 
 class Ratio(keras.metrics.Metric):

@@ -14,8 +14,9 @@ A program's module imports nothing heavy at the top; `--help` and wrong flags th
     if __name__ == "__main__":
         run()
 
-Exit codes: 0 done, 1 an unforeseen error (with its traceback), 2 a `UserError` or a wrong flag, 130
-interrupted from the keyboard.
+Exit codes: 0 done, 1 an unforeseen error (with its traceback), 2 a `UserError`, a wrong flag, or a
+file that cannot be written, 130 interrupted from the keyboard, 141 the reader of the output left,
+143 ended by SIGTERM (training, after a checkpoint).
 """
 
 import difflib
@@ -35,6 +36,11 @@ from zforcing_tf.settings import Field, allowed_values, bounds_in_words
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "-?")
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENAMETOOLONG),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+)
+"""What the place of a file is the reason of, not the program that wants it."""
 _COLUMN, _WIDTH = 34, 96
 
 
@@ -80,10 +86,15 @@ def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | 
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in _FULL_DISK:
-            raise
         place = f" at {error.filename}" if error.filename else ""
-        _fail(f"no space left{place}: free some and give the same command again")
+        if error.errno in _FULL_DISK:
+            _fail(f"no space left{place}: free some and give the same command again")
+        if error.errno in _REFUSED and error.filename:
+            _fail(
+                f"cannot use {error.filename}: {os.strerror(error.errno)}; mend that, then give "
+                "the same command again"
+            )
+        raise
     except KeyboardInterrupt:
         _interrupted()
 

@@ -18,6 +18,8 @@ import tensorflow as tf
 from zforcing_tf.errors import UserError
 
 ALGORITHM = "philox"
+SAMPLE_STEP = 1_000_003
+"""Sample k of a row that has the seed (s, i) has the seed (s + k SAMPLE_STEP, i)."""
 
 
 class Rows(NamedTuple):

@@ -63,6 +63,9 @@ class Resampling:
         return tf.minimum(drawn, particles - 1)
 
 
+DEFAULT = Resampling()
+
+
 def equal_weights(like: tf.Tensor) -> tf.Tensor:
     """Normalised log weights of particles that weigh the same, shaped [B, N] as those."""
     return tf.zeros_like(like) - tf.math.log(tf.cast(tf.shape(like)[1], like.dtype))

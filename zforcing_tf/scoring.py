@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zforcing_tf import tables
 from zforcing_tf.data.spec import DataSpec, Split
-from zforcing_tf.metrics import ACTIVE_VARIANCE, bits_per_dim
+from zforcing_tf.metrics import ActiveUnits, bits_per_dim
+from zforcing_tf.randomness import SAMPLE_STEP
+from zforcing_tf.resampling import DEFAULT, Resampling
 from zforcing_tf.sequence_model import SequenceModel
 
 
@@ -31,34 +35,33 @@ def evaluate(
         split: to be scored.
         batch_size: sequences at once.
         num_samples: the bound is the mean of as many one-sample bounds.
-        seed: of the noise.
+        seed: of the noise; that of the model gives the number of `model.evaluate`.
 
     Returns:
         Numbers by name: `elbo` nats per sequence with its standard error over sequences,
         `nats_per_step`, `kl_per_step`, `active_units`, and by the kind of data `bits_per_dim` or
         `perplexity`.
     """
-    elbos, kls, means = [], [], []
+    elbos, kls, active_units = [], [], ActiveUnits()
     for start in range(0, split.num_sequences, batch_size):
         index = np.arange(start, min(start + batch_size, split.num_sequences))
         x, lengths = split.padded(index)
         per_sample = []
         for sample in range(num_samples):
-            seeds = np.stack([np.full_like(index, seed * 1_000_003 + sample), index], 1)
-            scores = model.score(x, lengths, seeds.astype(np.int32))
+            scores = model.score(x, lengths, _seeds(seed, sample, index))
             per_sample.append(scores.elbo.numpy())
             kls.append(float(np.sum(scores.kl_per_step)) / num_samples)
         elbos.append(np.mean(per_sample, axis=0))
         if model.cell.latent_size:
-            loc = model.encode(x, lengths).loc.numpy()
-            means.append(loc[np.arange(loc.shape[1]) < lengths[:, None]])
+            latents = model.encode(x, lengths, _seeds(seed, 0, index))
+            active_units.update(latents.loc.numpy(), lengths)
     elbo = np.concatenate(elbos).astype(np.float64)
     total = float(elbo.sum())
     results: dict[str, Any] = {
         "num_sequences": split.num_sequences,
         "num_samples": num_samples,
-        "elbo": float(elbo.mean()),
-        "elbo_standard_error": float(elbo.std(ddof=1) / len(elbo) ** 0.5) if len(elbo) > 1 else 0.0,
+        "seed": seed,
+        **_mean_and_error("elbo", elbo),
         "nats_per_step": total / split.num_frames,
         "kl_per_step": sum(kls) / split.num_frames,
     }
@@ -66,10 +69,70 @@ def evaluate(
         results["perplexity"] = float(np.exp(-total / split.num_frames))
     else:
         results["bits_per_dim"] = bits_per_dim(total, split.num_frames, spec.frame_size)
-    if means:
-        variance = np.var(np.concatenate(means), axis=0)
-        results["active_units"] = int(np.sum(variance > ACTIVE_VARIANCE))
+    if model.cell.latent_size:
+        results["active_units"] = active_units.result()
     return results
+
+
+def tighter_bounds(
+    model: SequenceModel,
+    split: Split,
+    batch_size: int,
+    bounds: Sequence[str],
+    num_samples: int,
+    seed: int = 0,
+    resampling: Resampling = DEFAULT,
+) -> dict[str, Any]:
+    """Bounds of several samples of every sequence of a split.
+
+    The noise depends on the same as that of `evaluate`. Of a model without a latent each bound is
+    its likelihood.
+
+    Args:
+        model: trained.
+        split: to be scored.
+        batch_size: samples at once, over all sequences. A particle filter holds at least all
+            particles of one sequence.
+        bounds: names, of `iwae` and `fivo`.
+        num_samples: K of iwae, particles of fivo.
+        seed: of the noise.
+        resampling: of fivo.
+
+    Returns:
+        For each bound `<name>`, nats per sequence, `<name>_standard_error` over sequences, and
+        `<name>_num_samples`.
+    """
+    rows = max(1, batch_size // num_samples) if model.cell.latent_size else batch_size
+    found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in bounds}
+    for start in range(0, split.num_sequences, rows):
+        index = np.arange(start, min(start + rows, split.num_sequences))
+        x, lengths = split.padded(index)
+        seeds = _seeds(seed, 0, index)
+        for name, values in found.items():
+            if not model.cell.latent_size:
+                values.append(model.score(x, lengths, seeds).elbo.numpy())
+            elif name == "iwae":
+                values.append(model.iwae(x, lengths, num_samples, seeds, batch_size).numpy())
+            else:
+                values.append(model.fivo(x, lengths, num_samples, seeds, resampling).numpy())
+    results: dict[str, Any] = {}
+    for name, values in found.items():
+        results |= {
+            **_mean_and_error(name, np.concatenate(values).astype(np.float64)),
+            f"{name}_num_samples": num_samples,
+        }
+    return results
+
+
+def _mean_and_error(name: str, bound: npt.NDArray[np.float64]) -> dict[str, float]:
+    error = float(bound.std(ddof=1) / len(bound) ** 0.5) if len(bound) > 1 else 0.0
+    return {name: float(bound.mean()), f"{name}_standard_error": error}
+
+
+def _seeds(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """[B, 2] of sequences by their index; of sample 0 those of `SequenceModel.test_step`."""
+    first = np.full_like(index, seed + sample * SAMPLE_STEP)
+    return np.stack([first, index], axis=1).astype(np.int32)  # goes round beyond 32 bits
 
 
 def table(rows: list[tuple[str, dict[str, Any]]]) -> str:

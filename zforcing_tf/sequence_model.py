@@ -297,7 +297,8 @@ class SequenceModel(keras.Model):
             x: as of `score`, and so lengths, seed and errors.
             lengths: [B].
             num_samples: K.
-            seed: sample k of a row has the noise that `score` has with (seed[0] + k, seed[1]).
+            seed: sample k of a row has the noise that `score` has with the seed
+                (seed[0] + k SAMPLE_STEP, seed[1]).
             samples_at_once: bounds the memory; changes no result but by rounding.
         """
         for name, value in (("num_samples", num_samples), ("samples_at_once", samples_at_once)):

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export import bare_process, saved_model, signatures, staging, verify
+from export import bare_process, saved_model, signatures, verify
 from export.saved_model import export
 from tests import model_factory
 from zforcing_tf import models
 from zforcing_tf.data import registry
 from zforcing_tf.errors import UserError
-from zforcing_tf.training import checkpoint
+from zforcing_tf.training import checkpoint, durable
 from zforcing_tf.training.checkpoint import Checkpoints, Progress
 from zforcing_tf.training.json_files import write_json
 from zforcing_tf.training.run_directory import RunDirectory
@@ -214,7 +214,7 @@ STAGES: list[tuple[object, str]] = [
     (saved_model, "write_model"),
     (saved_model, "_describe"),
     (verify, "verify"),
-    (staging, "_flush"),
+    (durable, "flush"),
     (os, "rename"),
 ]
 

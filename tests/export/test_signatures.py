@@ -12,6 +12,7 @@ from export import checks, verify
 from export.saved_model import summary
 from tests import model_factory
 from tests.export.served import LENGTHS, SEED, distance, request, served
+from zforcing_tf.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden" / "bernoulli.txt"
 MODELS = [
@@ -169,10 +170,28 @@ def changed(array: np.ndarray, place: tuple[int, ...], value: float) -> np.ndarr
          "x[1, 1] holds a number that is not finite: [0 0 nan]; give finite ones"),
         ({"x": changed(X, (0, 3, 0), -np.inf)},
          "x[0, 3] holds a number that is not finite: [-inf 0 0]; give finite ones"),
+        ({"x": changed(X, (1, 0, 1), 7)}, "x[1, 0] holds a number outside of 0 to 1: [0 7 0]"),
+        ({"x": changed(X, (0, 3, 2), -0.5)},
+         "x[0, 3] holds a number outside of 0 to 1: [0 0 -0.5]"),
+        ({"x": changed(changed(X, (0, 0, 0), 7), (1, 1, 2), np.nan)},
+         "x[1, 1] holds a number that is not finite: [0 0 nan]; give finite ones"),
     ],
 )  # fmt: skip
 def test_wrong_sequences_are_answered_with_a_sentence(wrong, sentence):
     assert sentence in served().refusal("score", **{"x": X, **GOOD, **wrong})
+
+
+def test_both_sides_refuse_the_same_frames():
+    """A number that the family has no density for; in the padding it is nobody's concern."""
+    one, outside = served(), changed(X, (1, 1, 0), 7)
+    with pytest.raises(UserError, match="not within 0 to 1"):
+        one.model.score(outside, **GOOD)
+    one.refusal("score", x=outside, **GOOD)
+    in_padding = changed(X, (1, 3, 0), 7)
+    answer = one.ask("score", x=in_padding, **GOOD)["elbo"]
+    np.testing.assert_allclose(answer, one.model.score(in_padding, **GOOD).elbo, rtol=1e-5)
+    unlimited = served("gaussian", "layer_norm")
+    assert np.isfinite(unlimited.ask("score", x=outside, **GOOD)["elbo"]).all()
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "encode", "reconstruct"])

@@ -1,5 +1,6 @@
 """Checkpoints: complete or invisible, kept in number, and the way back from damage."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -11,7 +12,7 @@ import pytest
 from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.errors import UserError
 from zforcing_tf.training.checkpoint import Checkpoints, Progress, load_model
-from zforcing_tf.training.fit import compiled_model
+from zforcing_tf.training.fit import compiled_model, fit
 
 SPEC = DataSpec("linear_gaussian", "real", 3, 30, None)
 
@@ -23,7 +24,7 @@ def checkpoints(experiment, tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", model, keep=2)
     for step in (1, 2, 3):
         fill(model, step)
-        checkpoints.save("last", Progress(epoch=step, best_elbo=-float(step), seconds=0.5))
+        checkpoints.save("last", Progress(epoch=step, best_bound=-float(step), seconds=0.5))
     fill(model, 9)
     return checkpoints
 
@@ -43,7 +44,7 @@ def data_file(path):
 
 
 def test_restores_weights_optimizer_step_and_progress(checkpoints):
-    assert checkpoints.restore("last") == Progress(epoch=3, best_elbo=-3.0, seconds=0.5)
+    assert checkpoints.restore("last") == Progress(epoch=3, best_bound=-3.0, seconds=0.5)
     model = checkpoints._model
     for variable in [*model.trainable_variables, *model.optimizer.variables]:
         np.testing.assert_array_equal(variable, np.full(variable.shape, 3))
@@ -100,8 +101,118 @@ def test_a_damaged_newest_one_falls_back_loudly(checkpoints, damage, caplog):
 def test_all_damaged_is_an_error_that_says_what_to_do(checkpoints):
     for path in checkpoints.paths("last"):
         truncate(path)
-    with pytest.raises(UserError, match="2 tried.*restore the folder from a copy, or delete it"):
+    with pytest.raises(UserError) as caught:
         checkpoints.restore("last")
+    assert str(caught.value) == (
+        f"no checkpoint in {checkpoints.directory} can be read (2 of the kind 'last' tried, the "
+        "reasons stand above); restore one from a copy, or train again in another --run_dir"
+    )
+
+
+def save_best(checkpoints, *steps):
+    for step in steps:
+        fill(checkpoints._model, step)
+        checkpoints.save("best", Progress(epoch=step, best_epoch=step))
+
+
+def test_a_damaged_best_one_falls_back_too(checkpoints, caplog):
+    save_best(checkpoints, 1, 2, 3)
+    names = [path.name for path in checkpoints.paths("best")]
+    assert names == ["best-00000002", "best-00000003"]
+    truncate(checkpoints.paths("best")[-1])
+    assert checkpoints.restore_weights("best").best_epoch == 2
+    assert int(checkpoints._model.step_counter) == 2
+    assert "best-00000003 is damaged" in caplog.text
+    truncate(checkpoints.paths("best")[0])
+    with pytest.raises(UserError, match="or use the last one with --checkpoint=last, or train"):
+        checkpoints.restore_weights("best")
+
+
+def test_results_are_of_the_epoch_that_could_be_read(experiment, changed):
+    experiment = changed(experiment, train_epochs=3)
+    found = fit(experiment)
+    checkpoints = Path(experiment.run.run_dir) / "checkpoints"
+    names = sorted(path.name for path in checkpoints.glob("best-*"))
+    assert found["best_epoch"] == 3 and names == ["best-00000008", "best-00000012"]
+    truncate(checkpoints / names[-1])
+    again = fit(experiment)
+    assert (again["best_epoch"], again["step"]) == (2, 8)
+
+
+def test_one_that_vanishes_is_not_called_damaged(checkpoints, monkeypatch, caplog):
+    """A training that goes on replaces checkpoints while others read them."""
+    paths, calls = Checkpoints.paths, []
+
+    def outdated(self, kind):
+        calls.append(kind)
+        return paths(self, kind) if len(calls) > 1 else [self.directory / "last-00000001"]
+
+    monkeypatch.setattr(Checkpoints, "paths", outdated)
+    assert checkpoints.restore_weights("last").epoch == 3
+    assert caplog.text == ""
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_a_complete_one_is_there_whenever_a_process_is_killed(checkpoints, monkeypatch, moment):
+    """A step is saved again, as after a resumption; from some moment on nothing more happens."""
+    for old in checkpoints.paths("last")[:-1]:
+        shutil.rmtree(old)
+    done = []
+
+    def until_killed(function):
+        def called(*arguments, **options):
+            if len(done) == moment:
+                raise Killed
+            done.append(function)
+            return function(*arguments, **options)
+
+        return called
+
+    fill(checkpoints._model, 4)
+    checkpoints._model.step_counter.assign(3)
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        for module, name in ((os, "rename"), (shutil, "rmtree")):
+            patch.setattr(module, name, until_killed(getattr(module, name)))
+        checkpoints.save("last", Progress(epoch=4))
+    reader = Checkpoints(checkpoints.directory, checkpoints._model)
+    assert reader.restore_weights("last").epoch in (3, 4)
+    assert reader.restore("last").epoch in (3, 4)
+    assert float(checkpoints._model.trainable_variables[0].numpy().flat[0]) in (3, 4)
+    checkpoints.save("last", Progress(epoch=5))
+    assert os.listdir(checkpoints.directory) == ["last-00000003"]
+    assert checkpoints.restore("last").epoch == 5
+
+
+def test_all_is_on_the_disk_before_it_gets_its_name(checkpoints, monkeypatch):
+    happened, fsync, rename = [], os.fsync, os.rename
+
+    def flushed(descriptor):
+        happened.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def renamed(source, target):
+        happened.append(f"-> {Path(target).name}")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "rename", renamed)
+    path = checkpoints.save("best", Progress(epoch=4))
+    now = happened.index(f"-> {path.name}")
+    files = {file.name for file in path.iterdir()}
+    assert len(files) >= 3
+    assert files | {f".partial-{path.name}"} == set(happened[:now])
+    assert happened[now + 1] == checkpoints.directory.name
+
+
+def test_steps_are_ordered_as_numbers(checkpoints):
+    for step in (99_999_999, 100_000_000):
+        checkpoints._model.step_counter.assign(step)
+        checkpoints.save("last", Progress(epoch=step))
+    assert checkpoints.restore("last").epoch == 100_000_000
 
 
 def test_what_was_being_written_is_invisible_and_removed(checkpoints):

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from zforcing_tf.config import to_flags_text
+from zforcing_tf.data import registry
 from zforcing_tf.errors import UserError
+from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training.checkpoint import load_model
-from zforcing_tf.training.fit import fit
+from zforcing_tf.training.fit import Stopped, fit
 from zforcing_tf.training.history import History
+from zforcing_tf.training.progress import StepCallback
 
 
 def weights(run_dir, which="last"):
@@ -48,6 +51,19 @@ def test_a_run_leaves_what_the_documentation_says(experiment, capsys):
     assert step == results["step"]
 
 
+def test_the_validation_bound_is_the_one_that_chose_the_epoch(experiment, changed):
+    experiment = changed(experiment, seed=3)
+    results = fit(experiment)
+    rows = History(Path(experiment.run.run_dir) / "history.csv").rows()
+    best = rows[results["best_epoch"] - 1]
+    for name in ("elbo", "nats_per_step", "kl_per_step"):
+        expected = pytest.approx(best[f"validation_{name}"], rel=1e-5)
+        assert results["validation"][name] == expected, name
+    assert best["validation_elbo"] == max(row["validation_elbo"] for row in rows)
+    assert (results["test"]["seed"], results["test"]["num_samples"]) == (3, 1)
+    assert (results["test"]["checkpoint"], results["test"]["step"]) == ("best", results["step"])
+
+
 def test_going_on_equals_going_through(experiment, changed, tmp_path):
     through = changed(experiment, run_dir=str(tmp_path / "through"))
     fit(through)
@@ -64,46 +80,161 @@ def test_a_finished_run_is_left_as_it_is(experiment):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_leaves_a_checkpoint_and_nothing_changes(
-    experiment, changed, tmp_path, number, code
-):
-    """Stopped in the middle of an epoch by a real signal, then finished: bit-equal."""
-    through = changed(experiment, run_dir=str(tmp_path / "through"), batch_size=10)
-    flags = tmp_path / "flags.txt"
-    flags.write_text(to_flags_text(changed(experiment, batch_size=10)))
-    command = [sys.executable, "-m", "zforcing_tf.train", f"--flagfile={flags}"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(
-        [*command, "--train_epochs=1000"],
-        env=environment,
+def stop_at(monkeypatch, *steps):
+    """Sends the process a signal after each of these training steps."""
+    end = StepCallback.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step_counter.numpy()) in steps:
+            signal.raise_signal(signal.SIGTERM)
+        end(self, batch, logs)
+
+    monkeypatch.setattr(StepCallback, "on_train_batch_end", on_train_batch_end)
+
+
+def with_an_overflow(monkeypatch):
+    """A sequence of the training data makes each update that sees it overflow."""
+    load = registry.load
+
+    def loaded(*arguments):
+        dataset = load(*arguments)
+        dataset.train.values[123, 1] = 1e30
+        return dataset
+
+    monkeypatch.setattr(registry, "load", loaded)
+
+
+def test_interruptions_anywhere_change_nothing(experiment, changed, tmp_path, monkeypatch):
+    """Four steps an epoch, stopped three times in the second: each row, and the skipped updates."""
+    with_an_overflow(monkeypatch)
+    through = changed(experiment, run_dir=str(tmp_path / "through"))
+    fit(through)
+    stop_at(monkeypatch, 5, 6, 7)
+    for batch in (1, 2, 3):
+        with pytest.raises(Stopped) as caught:
+            fit(experiment)
+        assert caught.value.exit_code == 143
+        (last,) = (Path(experiment.run.run_dir) / "checkpoints").glob(f"last-{4 + batch:08d}")
+        assert json.loads((last / "progress.json").read_text())["batch"] == batch
+    fit(experiment)
+    assert_same_run(experiment.run.run_dir, through.run.run_dir)
+    rows = History(Path(experiment.run.run_dir) / "history.csv").rows()
+    assert [row["train_skipped_updates"] for row in rows] == [1.0, 1.0]
+
+
+def test_an_interruption_on_two_replicas(experiment, changed, tmp_path, monkeypatch):
+    """Sums are put back as each replica's share; equal to rounding."""
+    experiment = changed(experiment, distribution_strategy="mirrored", num_gpus=0)
+    through = changed(experiment, run_dir=str(tmp_path / "through"))
+    fit(through)
+    stop_at(monkeypatch, 6)
+    with pytest.raises(Stopped):
+        fit(experiment)
+    fit(experiment)
+    rows, expected = (
+        History(Path(config.run.run_dir) / "history.csv").rows() for config in (experiment, through)
+    )
+    for row, other in zip(rows, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
+
+
+def test_a_signal_during_validation_ends_after_it(experiment, monkeypatch):
+    evaluate = SequenceModel.evaluate
+
+    def signalled(self, *arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        return evaluate(self, *arguments, **options)
+
+    monkeypatch.setattr(SequenceModel, "evaluate", signalled)
+    with pytest.raises(Stopped) as caught:
+        fit(experiment)
+    assert caught.value.exit_code == 130
+    assert load_model(experiment.run.run_dir, "last")[3] == 4
+
+
+WAIT_AFTER_STEP_6 = """
+import time
+from zforcing_tf import train
+from zforcing_tf.training.progress import StepCallback
+
+end = StepCallback.on_train_batch_end
+
+def on_train_batch_end(self, batch, logs=None):
+    if int(self.model.step_counter.numpy()) == 6:
+        print("step 6", flush=True)
+        while self._interruption.received is None:
+            time.sleep(0.01)
+    end(self, batch, logs)
+
+StepCallback.on_train_batch_end = on_train_batch_end
+train.run()
+"""
+
+
+def start(*command):
+    """A process of its own."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline().startswith("epoch    1/1000")
-    time.sleep(0.2)
-    process.send_signal(number)
-    output, error = process.communicate(timeout=60)
+
+
+def finish(process, code=0):
+    output, error = process.communicate(timeout=120)
     assert process.returncode == code, error
-    assert "the same command goes on" in output
     assert "Traceback" not in error
-    last = sorted((Path(experiment.run.run_dir) / "checkpoints").glob("last-*"))[-1]
-    progress = json.loads((last / "progress.json").read_text())
-    epochs = progress["epoch"] + 1
-    done = subprocess.run(
-        [*command, f"--train_epochs={epochs}"], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "resuming" in done.stdout
-    subprocess.run(
-        [*command, f"--run_dir={through.run.run_dir}", f"--train_epochs={epochs}"],
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    for a, b in zip(weights(experiment.run.run_dir), weights(through.run.run_dir), strict=True):
-        np.testing.assert_array_equal(a, b)
+    return output
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_a_checkpoint_and_nothing_changes(experiment, tmp_path, number, code):
+    """A real signal to a real process in the middle of the second epoch; then bit-equal."""
+    run, through = Path(experiment.run.run_dir), tmp_path / "through"
+    flags = tmp_path / "flags.txt"
+    flags.write_text(to_flags_text(experiment))
+    process = start("-c", WAIT_AFTER_STEP_6, f"--flagfile={flags}")
+    assert process.stdout.readline().startswith("epoch 1/2")
+    assert process.stdout.readline() == "step 6\n"
+    process.send_signal(number)
+    assert "the same command goes on" in finish(process, code)
+    progress = json.loads((run / "checkpoints" / "last-00000006" / "progress.json").read_text())
+    assert (progress["epoch"], progress["batch"]) == (1, 2)
+    command = ("-m", "zforcing_tf.train", f"--flagfile={flags}")
+    resumed, undisturbed = start(*command), start(*command, f"--run_dir={through}")
+    assert f"resuming {run} after epoch 1, batch 2" in finish(resumed)
+    finish(undisturbed)
+    assert_same_run(run, through)
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    """The step that is running would take a minute."""
+    code = """
+import time
+from zforcing_tf.training.interruption import Interruption
+with Interruption():
+    print("running", flush=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        time.sleep(0.1)
+"""
+    for first, second, expected in (
+        (signal.SIGTERM, signal.SIGINT, 130),
+        (signal.SIGINT, signal.SIGTERM, 143),
+    ):
+        process = start("-c", code)
+        assert process.stdout.readline() == "running\n"
+        began = time.monotonic()
+        process.send_signal(first)
+        process.stderr.readline()
+        assert process.stderr.readline().startswith("stopping after this step; once more")
+        assert process.poll() is None
+        process.send_signal(second)
+        process.communicate(timeout=30)
+        assert process.returncode == expected
+        assert time.monotonic() - began < 30
 
 
 def test_another_experiment_is_refused_with_the_difference(experiment):
@@ -131,3 +262,43 @@ def test_patience_ends_a_training(experiment, changed):
         changed(experiment, patience=2, train_epochs=50), optimizer=tiny
     )
     assert fit(experiment)["epochs"] < 50
+
+
+def with_validation_bounds(monkeypatch, bounds):
+    """Puts other bounds in the place of what validation finds, epoch by epoch."""
+    bounds, evaluate = iter(bounds), SequenceModel.evaluate
+
+    def found(self, *arguments, **options):
+        return {**evaluate(self, *arguments, **options), "elbo": next(bounds)}
+
+    monkeypatch.setattr(SequenceModel, "evaluate", found)
+
+
+@pytest.mark.parametrize("unsound", [np.nan, np.inf, -np.inf])
+def test_an_epoch_whose_bound_is_not_finite_is_never_the_best(
+    experiment, changed, monkeypatch, caplog, unsound
+):
+    """Neither as the first, where nothing could be better any more, nor later."""
+    with_validation_bounds(monkeypatch, [unsound, -50.0, unsound, -40.0, -45.0])
+    results = fit(changed(experiment, train_epochs=5))
+    assert results["best_epoch"] == 4
+    assert "the validation bound of epoch 1 is" in caplog.text
+    assert "the validation bound of epoch 3 is" in caplog.text
+    assert "epoch 2 is" not in caplog.text
+
+
+def test_a_run_without_any_finite_bound_says_so(experiment, monkeypatch):
+    with_validation_bounds(monkeypatch, [np.nan, np.nan])
+    with pytest.raises(UserError, match="no epoch of .* had a finite validation bound"):
+        fit(experiment)
+
+
+def test_history_drops_what_will_be_trained_again(tmp_path):
+    history = History(tmp_path / "history.csv")
+    for epoch in (1, 2, 3):
+        history.append(epoch, 10 * epoch, {"elbo": -1.5}, {"elbo": -2.5})
+    history.keep(2)
+    assert [row["step"] for row in history.rows()] == [10.0, 20.0]
+    assert history.rows()[0]["validation_elbo"] == -2.5
+    history.keep(0)
+    assert history.rows() == []

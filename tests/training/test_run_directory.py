@@ -45,7 +45,7 @@ def test_a_new_run_writes_what_describes_it(tmp_path: Path) -> None:
     assert run.open_for_training(config) is False
     assert run.open_for_reading() == config
     names = {path.name for path in run.path.iterdir()}
-    described = {"config.json", "flags.txt", "environment.json"}
+    described = {"config.json", "flags.txt", "environment.json", "log.txt"}
     assert names == described | {"checkpoints", "summaries", "samples"}
     values = flags.FlagValues()
     configuration.define_flags(flag_values=values)

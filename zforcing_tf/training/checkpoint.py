@@ -1,19 +1,22 @@
 """Checkpoints that are complete or invisible, and the way back from a damaged one.
 
 A checkpoint is a folder `last-<step>` or `best-<step>`: TensorFlow writes into a folder of another
-name, which is renamed when all of it is there. TensorFlow checks a checksum of each tensor when it
-reads.
+name, which is renamed when all of it is on the disk. One of the same step is moved aside to
+`last-<step>.replaced` until then, so that whenever the process is killed a complete one is there.
+TensorFlow checks a checksum of each tensor when it reads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tensorflow as tf
 from absl import logging
@@ -23,11 +26,13 @@ from zforcing_tf.config import ExperimentConfig
 from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
+from zforcing_tf.training import durable
 from zforcing_tf.training.json_files import read_json
 from zforcing_tf.training.run_directory import RunDirectory
 
 Kind = Literal["last", "best"]
-_PARTIAL = ".partial-"
+_PARTIAL, _REPLACED = ".partial-", ".replaced"
+_BEST_KEPT = 2  # the second is what a damaged one falls back to
 _STATE, _PROGRESS = "state", "progress.json"
 
 
@@ -38,16 +43,18 @@ class Progress:
     Attributes:
         epoch: epochs that are complete.
         batch: batches done of the next epoch.
-        best_elbo: best validation bound so far, nats per sequence; None before the first.
+        best_bound: best validation bound so far, nats per sequence; None before the first.
         best_epoch: epochs that were complete then.
         seconds: spent in training, validation included.
+        sums: of the metrics over those batches, by the name of their variable.
     """
 
     epoch: int = 0
     batch: int = 0
-    best_elbo: float | None = None
+    best_bound: float | None = None
     best_epoch: int = 0
     seconds: float = 0.0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def load_model(
@@ -74,13 +81,12 @@ def load_model(
             f"{run.data} cannot be used: {error}; give the training command again to restore it"
         ) from error
     model = models.build(config, spec)
-    step = Checkpoints(run.checkpoints, model).restore_weights(kind)
-    if step is None:
+    if Checkpoints(run.checkpoints, model).restore_weights(kind) is None:
         raise UserError(
             f"{run.path} has no {which} checkpoint yet; train at least one epoch with "
             f"python -m zforcing_tf.train --flagfile={run.flags}"
         )
-    return model, config, spec, step
+    return model, config, spec, int(model.step_counter.numpy())
 
 
 class Checkpoints:
@@ -103,21 +109,41 @@ class Checkpoints:
         """Writes a checkpoint, and removes those of its kind that are no longer wanted."""
         name = f"{kind}-{int(self._model.step_counter.numpy()):08d}"
         partial, final = self.directory / (_PARTIAL + name), self.directory / name
+        replaced = self.directory / (name + _REPLACED)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        tf.train.Checkpoint(model=self._model, optimizer=self._model.optimizer).write(
-            str(partial / _STATE)
-        )
-        (partial / _PROGRESS).write_text(json.dumps(dataclasses.asdict(progress)))
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(partial, final)
-        for old in self.paths(kind)[: -(self.keep if kind == "last" else 1)]:
-            shutil.rmtree(old, ignore_errors=True)
+        try:
+            self._state().write(str(partial / _STATE))
+            (partial / _PROGRESS).write_text(json.dumps(dataclasses.asdict(progress)))
+            durable.flush(partial)
+            if final.exists():
+                self._remove(replaced)
+                durable.rename(final, replaced)
+            durable.rename(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        self._remove(replaced)
+        for old in self.paths(kind)[: -(self.keep if kind == "last" else _BEST_KEPT)]:
+            self._remove(old)
         return final
+
+    def _state(self) -> tf.train.Checkpoint:
+        return tf.train.Checkpoint(model=self._model, optimizer=self._model.optimizer)
+
+    def _remove(self, path: Path) -> None:
+        """Removes a checkpoint; to a reader it vanishes at once and as a whole."""
+        hidden = self.directory / (_PARTIAL + path.name)
+        with contextlib.suppress(OSError):
+            os.rename(path, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
     def paths(self, kind: Kind) -> list[Path]:
         """Checkpoints of a kind, oldest first."""
-        return sorted(self.directory.glob(f"{kind}-*"))
+        found = []
+        for path in self.directory.glob(f"{kind}-*"):
+            if match := re.fullmatch(rf"{kind}-(\d+)({re.escape(_REPLACED)})?", path.name):
+                found.append((int(match[1]), match[2] is None, path))
+        return [path for *_, path in sorted(found)]
 
     def restore(self, kind: Kind) -> Progress | None:
         """Restores the newest checkpoint of a kind that is sound; None if there is none at all.
@@ -127,36 +153,42 @@ class Checkpoints:
         """
         for leftover in self.directory.glob(_PARTIAL + "*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        for replaced in self.directory.glob("*" + _REPLACED):
+            if replaced.with_name(replaced.name.removesuffix(_REPLACED)).exists():
+                self._remove(replaced)
 
-        def read(path: Path) -> Progress:
-            progress = Progress(**json.loads((path / _PROGRESS).read_text()))
-            checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._model.optimizer)
-            checkpoint.read(str(path / _STATE)).assert_existing_objects_matched()
-            return progress
+        def read(path: Path) -> None:
+            self._state().read(str(path / _STATE)).assert_existing_objects_matched()
 
-        return _newest_sound(self.paths(kind), read)
+        return self._newest_sound(kind, read)
 
-    def restore_weights(self, kind: Kind) -> int | None:
-        """Restores weights alone, for use of a trained model; returns their step, or None."""
+    def restore_weights(self, kind: Kind) -> Progress | None:
+        """As `restore`, but of the weights alone, for use of a trained model."""
 
-        def read(path: Path) -> int:
+        def read(path: Path) -> None:
             status = tf.train.Checkpoint(model=self._model).read(str(path / _STATE))
             status.assert_existing_objects_matched().expect_partial()
-            return int(self._model.step_counter.numpy())
 
-        return _newest_sound(self.paths(kind), read)
+        return self._newest_sound(kind, read)
 
-
-def _newest_sound(paths: list[Path], read: Callable[[Path], Any]) -> Any:
-    for path in reversed(paths):
-        try:
-            return read(path)
-        except Exception as error:  # TensorFlow has a dozen kinds for damaged files
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            logging.error("checkpoint %s is damaged (%s); trying the one before it", path, reason)
-    if not paths:
+    def _newest_sound(self, kind: Kind, read: Callable[[Path], None]) -> Progress | None:
+        while paths := self.paths(kind):
+            for path in reversed(paths):
+                try:
+                    progress = Progress(**json.loads((path / _PROGRESS).read_text()))
+                    read(path)
+                    return progress
+                except Exception as error:  # TensorFlow has a dozen kinds for damaged files
+                    if not path.exists():
+                        break  # a training that goes on has newer ones: look again
+                    lines = str(error).strip().splitlines()
+                    reason = lines[0] if lines else repr(error)
+                    logging.error("%s is damaged (%s); trying the one before it", path, reason)
+            else:
+                others = ", or use the last one with --checkpoint=last" * (kind == "best")
+                raise UserError(
+                    f"no checkpoint in {self.directory} can be read ({len(paths)} of the kind "
+                    f"{kind!r} tried, the reasons stand above); restore one from a copy{others}, "
+                    "or train again in another --run_dir"
+                )
         return None
-    raise UserError(
-        f"no checkpoint in {paths[0].parent} can be read ({len(paths)} tried, the reasons stand "
-        "above); restore the folder from a copy, or delete it to train from the start"
-    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import Any
 
 import keras
+from absl import logging
 
 from zforcing_tf import models
 from zforcing_tf.config import ExperimentConfig
@@ -14,15 +16,15 @@ from zforcing_tf.data import pipeline, registry
 from zforcing_tf.data.spec import Dataset, DataSpec
 from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import UserError
-from zforcing_tf.scoring import evaluate
+from zforcing_tf.scoring import evaluate, tighter_bounds
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training import distribution, progress
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
 from zforcing_tf.training.history import History
 from zforcing_tf.training.interruption import Interruption
-from zforcing_tf.training.json_files import write_json
 from zforcing_tf.training.run_directory import RunDirectory
 from zforcing_tf.training.summaries import Summaries
+from zforcing_tf.training.writing import GO_ON, writing
 
 Logs = dict[str, float]
 
@@ -69,7 +71,7 @@ def fit(config: ExperimentConfig) -> dict[str, Any]:
     check_limits(dataset, model.emission.family.limits, model.emission.family_name)
     with run.lock():
         run.open_for_training(config)
-        write_json(run.data, dataset.spec.to_json())
+        run.write_data(dataset.spec.to_json())
         training = _Training(config, dataset, model, run)
         training.run()
         return training.results()
@@ -98,26 +100,27 @@ class _Training:
         if restored is not None:
             self.progress = restored
             place = f"epoch {restored.epoch}" + (f", batch {restored.batch}" * bool(restored.batch))
-            print(f"resuming {self.run_directory.path} after {place}")
+            self.run_directory.say(f"resuming {self.run_directory.path} after {place}")
         self.history.keep(self.progress.epoch)
-        with Interruption() as interruption:
+        profile_steps, summaries = self.config.run.profile_steps, self.run_directory.summaries
+        with (
+            Interruption() as interruption,
+            progress.StepCallback(interruption, profile_steps, summaries) as callback,
+        ):
             while not self._done():
-                self._epoch(interruption)
-        self.summaries.flush()
+                self._epoch(interruption, callback)
 
     def _done(self) -> bool:
         now, run = self.progress, self.config.run
         waited = now.epoch - now.best_epoch
         return now.epoch >= run.train_epochs or bool(run.patience and waited >= run.patience)
 
-    def _epoch(self, interruption: Interruption) -> None:
+    def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
         config, now, started = self.config.run, self.progress, time.monotonic()
         batches = pipeline.training_batches(
             self.dataset.train, config.batch_size, config.seed, now.epoch, now.batch
         )
-        callback = progress.StepCallback(
-            interruption, config.profile_steps, str(self.run_directory.summaries)
-        )
+        callback.sums = now.sums
         logs = self.model.fit(
             batches,
             epochs=now.epoch + 1,
@@ -130,15 +133,17 @@ class _Training:
         total = pipeline.batches_per_epoch(self.dataset.train, config.batch_size)
         if now.batch + callback.batches < total:
             seconds = now.seconds + time.monotonic() - started
-            batch = now.batch + callback.batches
-            self._save("last", dataclasses.replace(now, batch=batch, seconds=seconds))
+            batch, sums = now.batch + callback.batches, progress.metric_sums(self.model)
+            self._save("last", dataclasses.replace(now, batch=batch, seconds=seconds, sums=sums))
             raise Stopped(interruption.exit_code)
         validation = self.model.evaluate(self.validation, verbose=0, return_dict=True)
-        elbo = float(validation["elbo"])
-        best = now.best_elbo is None or elbo > now.best_elbo
+        bound = float(validation.get("bound", validation["elbo"]))
+        best = _better(bound, now.best_bound)
+        if not math.isfinite(bound):
+            logging.error("the validation bound of epoch %d is %s", now.epoch + 1, bound)
         self.progress = Progress(
             epoch=now.epoch + 1,
-            best_elbo=elbo if best else now.best_elbo,
+            best_bound=bound if best else now.best_bound,
             best_epoch=now.epoch + 1 if best else now.best_epoch,
             seconds=now.seconds + time.monotonic() - started,
         )
@@ -150,13 +155,8 @@ class _Training:
             raise Stopped(interruption.exit_code)
 
     def _save(self, kind: Kind, progress: Progress) -> None:
-        try:
+        with writing(self.checkpoints.directory, GO_ON):
             self.checkpoints.save(kind, progress)
-        except OSError as error:
-            raise UserError(
-                f"cannot write a checkpoint into {self.checkpoints.directory} ({error.strerror}); "
-                "make room, then give the same command to go on"
-            ) from error
 
     def _report(self, train: Logs, validation: Logs, best: bool) -> None:
         now, step = self.progress, int(self.model.step_counter.numpy())
@@ -164,20 +164,21 @@ class _Training:
         self.summaries.scalars("train", step, train)
         self.summaries.scalars("validation", step, validation)
         self.summaries.samples(step, self.model, self.dataset.spec, self.config.run.summary_samples)
-        line = progress.epoch_line(now.epoch, self.config.run.train_epochs, train, validation, best)
-        print(line, flush=True)
-        with open(self.run_directory.log, "a") as log:
-            log.write(line + "\n")
+        self.summaries.flush()
+        epochs = self.config.run.train_epochs
+        self.run_directory.say(progress.epoch_line(now.epoch, epochs, train, validation, best))
 
     def results(self) -> dict[str, Any]:
         """Evaluates the best epoch on validation and test data, and writes it down."""
         now = self.progress
-        if self.checkpoints.restore_weights("best") is None:
+        best = self.checkpoints.restore_weights("best")
+        if best is None:
             raise UserError(
-                f"{self.run_directory.path} has no epoch to evaluate; give --train_epochs of 1 or "
-                "more"
+                f"no epoch of {self.run_directory.path} had a finite validation bound, so there is "
+                "nothing to evaluate; try a smaller --learning_rate in another --run_dir"
             )
         config, spec = self.config, self.dataset.spec
+        step = int(self.model.step_counter.numpy())
         results: dict[str, Any] = {
             "model": config.model.model,
             "dataset": spec.name,
@@ -186,13 +187,30 @@ class _Training:
                 sum(v.value.shape.num_elements() for v in self.model.trainable_variables)
             ),
             "epochs": now.epoch,
-            "best_epoch": now.best_epoch,
-            "step": int(self.model.step_counter.numpy()),
+            "best_epoch": best.best_epoch,
+            "step": step,
             "seconds": round(now.seconds, 1),
         }
         for name in ("validation", "test"):
-            results[name] = evaluate(
-                self.model, spec, self.dataset.split(name), config.run.eval_batch_size
-            )
+            split, batch_size = self.dataset.split(name), config.run.eval_batch_size
+            # With the seed of the run, validation gives the number that chose the epoch.
+            numbers = evaluate(self.model, spec, split, batch_size, seed=config.run.seed)
+            if (bound := self.model.bound).name != "elbo":
+                numbers |= tighter_bounds(
+                    self.model,
+                    split,
+                    batch_size,
+                    [bound.name],
+                    bound.num_samples,
+                    config.run.seed,
+                    bound.resampling,
+                )
+            results[name] = {"checkpoint": "best", "step": step, **numbers}
         self.run_directory.write_results(results)
         return results
+
+
+def _better(bound: float, best: float | None) -> bool:
+    """Whether a bound is finite and above the best one so far, if there is any."""
+    # Negated, as every comparison with NaN is false: nothing would ever be above it.
+    return math.isfinite(bound) and (best is None or not bound <= best)

@@ -1,4 +1,6 @@
-"""Learning curves of a run, `history.csv`; reading them needs no TensorFlow."""
+"""Learning curves of a run as a table, one row an epoch; reading them needs no TensorFlow."""
+
+from __future__ import annotations
 
 import csv
 import io
@@ -8,10 +10,18 @@ from pathlib import Path
 
 from zforcing_tf.errors import UserError
 from zforcing_tf.training.json_files import write_atomically
+from zforcing_tf.training.writing import GO_ON, writing
 
 
 class History:
-    """Learning curves of a run as a table, one row an epoch."""
+    """The file `history.csv`.
+
+    Args:
+        path: of the file; made with the first epoch.
+
+    Raises:
+        UserError: from each method that writes, if the file cannot be written.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -47,12 +57,13 @@ class History:
         self._write([*self.rows(), row])
 
     def _write(self, rows: list[dict[str, float]]) -> None:
-        if not rows:
-            self.path.unlink(missing_ok=True)
-            return
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path, text.getvalue())
+        with writing(self.path, GO_ON):
+            if not rows:
+                self.path.unlink(missing_ok=True)
+                return
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            text = io.StringIO()
+            writer = csv.DictWriter(text, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_atomically(self.path, text.getvalue())

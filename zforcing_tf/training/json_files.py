@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zforcing_tf.errors import UserError
+from zforcing_tf.training import durable
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        durable.flush_names(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

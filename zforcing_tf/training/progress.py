@@ -4,53 +4,98 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from zforcing_tf.training.interruption import Interruption
+from zforcing_tf.training.writing import GO_ON, writing
 
 
 class StepCallback(keras.callbacks.Callback):
     """Counts the batches of an epoch, stops at a signal, and profiles the steps asked for.
 
+    One for a whole run, entered as a context while that lasts: a profile may span epochs.
+
     Args:
         interruption: tells of signals.
         profile_steps: `first,last` training steps, or empty.
         profile_dir: where the profile goes.
+
+    Attributes:
+        batches: done of the epoch by this process.
+        sums: of the metrics, with which the next epoch begins; empty: zeros. They are what
+            `metric_sums` gave when that epoch was interrupted.
+
+    Raises:
+        UserError: from where a profile starts or ends, if it cannot be written.
     """
 
-    def __init__(self, interruption: Interruption, profile_steps: str, profile_dir: str) -> None:
+    def __init__(self, interruption: Interruption, profile_steps: str, profile_dir: Path) -> None:
         super().__init__()
         self.batches = 0
+        self.sums: Mapping[str, float] = {}
         self._interruption = interruption
         first, _, last = profile_steps.partition(",")
-        self._first, self._last = (int(first), int(last)) if profile_steps else (-1, -1)
+        self._first, self._last = (int(first), int(last)) if profile_steps else (0, -1)
         self._profile_dir = profile_dir
         self._step = 0
         self._profiling = False
 
+    def __enter__(self) -> StepCallback:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop_profiler()
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Starts to count."""
+        """Starts to count; Keras has just set the metrics to zero."""
         self.batches = 0
         self._step = int(self.model.step_counter.numpy())
+        for variable in metric_variables(self.model):
+            if variable.path in self.sums:
+                variable.assign(self.sums[variable.path])
+        self.sums = {}
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Starts the profiler at its first step."""
-        if self._step + 1 == self._first:
-            tf.profiler.experimental.start(self._profile_dir)
+        """Starts the profiler at its first step, or at a later one if training begins there."""
+        if not self._profiling and self._first <= self._step + 1 <= self._last:
+            with writing(self._profile_dir, GO_ON):
+                tf.profiler.experimental.start(str(self._profile_dir))
             self._profiling = True
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts; stops the profiler after its last step, and training after a signal."""
         self.batches += 1
         self._step += 1
-        if self._profiling and self._step >= self._last:
-            tf.profiler.experimental.stop()
-            self._profiling = False
+        if self._step >= self._last:
+            self._stop_profiler()
         if self._interruption.received is not None:
             self.model.stop_training = True
+
+    def _stop_profiler(self) -> None:
+        if self._profiling:
+            self._profiling = False
+            with writing(self._profile_dir, GO_ON):
+                tf.profiler.experimental.stop()
+
+
+def metric_variables(model: keras.Model) -> list[keras.Variable]:
+    """All that the metrics of a model have summed up so far."""
+    return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def metric_sums(model: keras.Model) -> dict[str, float]:
+    """The values of `metric_variables` by name, over all replicas."""
+    return {v.path: float(tf.convert_to_tensor(v.value)) for v in metric_variables(model)}
 
 
 def verbosity() -> int:
@@ -63,11 +108,14 @@ def epoch_line(
 ) -> str:
     """One line for an epoch: bounds in nats per sequence, the rest in nats per step."""
     width = len(str(epochs))
-    parts = [f"epoch {epoch:{width}d}/{epochs}", f"train elbo {train['elbo']:9.3f}"]
+    name = "bound" if "bound" in validation else "elbo"
+    parts = [f"epoch {epoch:{width}d}/{epochs}", f"train {name} {train[name]:9.3f}"]
     parts += [f"kl {train['kl_per_step']:7.3f}"]
     if "auxiliary_per_step" in train:
-        parts += [f"auxiliary {train['auxiliary_per_step']:8.2f}"]
+        parts += [f"auxiliary cost {-train['auxiliary_per_step']:8.2f}"]
     if train.get("skipped_updates"):
         parts += [f"skipped updates {train['skipped_updates']:.0f}"]
-    parts += [f"validation elbo {validation['elbo']:9.3f}", f"kl {validation['kl_per_step']:7.3f}"]
+    parts += [f"validation {name} {validation[name]:9.3f}"]
+    parts += [f"elbo {validation['elbo']:9.3f}"] if name != "elbo" else []
+    parts += [f"kl {validation['kl_per_step']:7.3f}"]
     return "  ".join(parts) + ("  best" if best else "")

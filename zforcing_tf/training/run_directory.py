@@ -21,6 +21,7 @@ from zforcing_tf.config import ExperimentConfig
 from zforcing_tf.errors import UserError
 from zforcing_tf.training.environment import environment
 from zforcing_tf.training.json_files import read_json, write_atomically, write_json
+from zforcing_tf.training.writing import GO_ON, writing
 
 
 class RunDirectory:
@@ -107,11 +108,13 @@ class RunDirectory:
             )
         else:
             self._write(self.environment, environment())
+        for folder in (self.checkpoints, self.summaries, self.samples):
+            _make_folder(folder, f"{folder} is a file; move it away, or give another --run_dir")
+        with writing(self.log), open(self.log, "a"):
+            pass  # better to fail here than after the first epoch
         self._write(self.flags, configuration.to_flags_text(config))
         # Last: where it exists, the run exists.
         self._write(self.config, config.to_json())
-        for folder in (self.checkpoints, self.summaries, self.samples):
-            folder.mkdir(exist_ok=True)
         return resumed
 
     def open_for_reading(self) -> ExperimentConfig:
@@ -141,6 +144,24 @@ class RunDirectory:
             section: {**defaults.get(section, {}), **values.get(section, {})}
             for section in {**defaults, **values}
         }
+
+    def write_data(self, spec: Mapping[str, Any]) -> None:
+        """Writes `data.json`, what `DataSpec.to_json` gives.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        self._write(self.data, spec)
+
+    def say(self, lines: str) -> None:
+        """Prints lines and adds them to `log.txt`.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        print(lines, flush=True)
+        with writing(self.log, GO_ON), open(self.log, "a", encoding="utf-8") as log:
+            log.write(lines + "\n")
 
     def read_results(self) -> dict[str, Any]:
         """All results written so far, by key; empty before the first.
@@ -186,34 +207,29 @@ class RunDirectory:
 
     def _lock_file(self) -> TextIO:
         path = self.path / ".lock"
-        try:
+        with writing(path):
             return open(path, "a+", encoding="utf-8")
-        except OSError as error:
-            raise _cannot_write(path, error) from error
 
     def _write(self, path: Path, content: str | Mapping[str, Any]) -> None:
-        try:
+        with writing(path):
             if isinstance(content, str):
                 write_atomically(path, content)
             else:
                 write_json(path, content)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
 
     def _make(self) -> None:
-        """Makes the folder, and finds out whether one can write there by doing so."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
+        sentence = "is a file; give a folder, which is made if it is missing"
+        _make_folder(self.path, f"--run_dir={self.path} {sentence}")
+
+
+def _make_folder(path: Path, if_file: str) -> None:
+    """Makes a folder, and finds out whether one can write there by doing so."""
+    try:
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
                 pass
-        except FileExistsError:
-            raise UserError(
-                f"--run_dir={self.path} is a file; give a folder, which is made if it is missing"
-            ) from None
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> UserError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return UserError(f"cannot write {path}: {reason}; mend that, or give another --run_dir")
+    except UserError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise UserError(if_file) from error
+        raise

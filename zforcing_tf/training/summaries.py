@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.sequence_model import SequenceModel
+from zforcing_tf.training.writing import GO_ON, writing
 
 
 class Summaries:
@@ -17,17 +20,22 @@ class Summaries:
 
     Args:
         directory: of the run's summaries.
+
+    Raises:
+        UserError: from each method too, if TensorFlow cannot write there.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._writers = {
-            split: tf.summary.create_file_writer(os.path.join(directory, split))
-            for split in ("train", "validation")
-        }
+        self._directory = Path(directory)
+        with writing(self._directory):
+            self._writers = {
+                split: tf.summary.create_file_writer(str(self._directory / split))
+                for split in ("train", "validation")
+            }
 
     def scalars(self, split: str, step: int, values: Mapping[str, float]) -> None:
         """Writes values by name at a training step."""
-        with self._writers[split].as_default(step):
+        with self._writing(split, step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
@@ -37,10 +45,16 @@ class Summaries:
             return
         x = model.generate(spec.max_length, count, seed=step)
         images = np.reshape(x, (count, *spec.image_shape, 1))
-        with self._writers["train"].as_default(step):
+        with self._writing("train", step):
             tf.summary.image("samples", images, max_outputs=count)
 
     def flush(self) -> None:
         """Puts everything on disk."""
-        for writer in self._writers.values():
-            writer.flush()
+        with writing(self._directory, GO_ON):
+            for writer in self._writers.values():
+                writer.flush()
+
+    @contextlib.contextmanager
+    def _writing(self, split: str, step: int) -> Iterator[None]:
+        with writing(self._directory / split, GO_ON), self._writers[split].as_default(step):
+            yield

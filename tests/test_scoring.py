@@ -1,0 +1,131 @@
+"""Bounds of splits: on models whose numbers can be worked out by hand, and whatever the batches."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import model_factory as factory
+from zforcing_tf.answers import Latents, Scores
+from zforcing_tf.data.spec import Split
+from zforcing_tf.scoring import evaluate, table
+
+LENGTHS = (5, 1, 3, 4, 2, 5, 3)
+
+
+def split(emission="gaussian", lengths=LENGTHS):
+    values = factory.frames(emission, sum(lengths))
+    return Split("test", values, np.array(lengths, np.int32))
+
+
+class Recorder:
+    """Stands for a model: the bound of a sequence is -(first number of its seed) - length."""
+
+    cell = types.SimpleNamespace(latent_size=2)
+
+    def __init__(self):
+        self.score_seeds, self.encode_seeds = [], []
+
+    def score(self, x, lengths, seeds):
+        self.score_seeds.append(seeds)
+        kl = np.where(np.arange(x.shape[1]) < lengths[:, None], 0.5, 0.0)
+        return Scores(tf.constant(-seeds[:, 0] - lengths, tf.float32), None, kl)
+
+    def encode(self, x, lengths, seeds):
+        self.encode_seeds.append(seeds)
+        loc = tf.constant(x[..., :2])
+        return Latents(loc, loc, loc)
+
+
+def test_numbers_of_a_known_model():
+    """Seed 7, one sample: bounds of -7 - length."""
+    data = split()
+    found = evaluate(Recorder(), factory.spec("gaussian"), data, batch_size=3, seed=7)
+    bounds = -7.0 - np.array(LENGTHS)
+    total, frames = bounds.sum(), sum(LENGTHS)
+    assert found == {
+        "num_sequences": 7,
+        "num_samples": 1,
+        "seed": 7,
+        "elbo": pytest.approx(total / 7),
+        "elbo_standard_error": pytest.approx(np.std(bounds, ddof=1) / 7**0.5),
+        "nats_per_step": pytest.approx(total / frames),
+        "kl_per_step": pytest.approx(0.5),
+        "bits_per_dim": pytest.approx(-total / frames / factory.FRAME_SIZE / np.log(2)),
+        "active_units": 2,
+    }
+
+
+def test_samples_are_averaged_and_have_noise_of_their_own():
+    model = Recorder()
+    found = evaluate(model, factory.spec("gaussian"), split(), 4, num_samples=3, seed=2)
+    seeds = 2 + np.arange(3) * 1_000_003
+    assert found["elbo"] == pytest.approx(-seeds.mean() - np.mean(LENGTHS), rel=1e-6)
+    first = np.concatenate(model.score_seeds[::3])
+    np.testing.assert_array_equal(first, [[2, index] for index in range(7)])
+    # Latents are those of the first sample, whose noise depends on the place in the split.
+    np.testing.assert_array_equal(np.concatenate(model.encode_seeds), first)
+
+
+@pytest.mark.parametrize("seed", [0, 2**31 - 1])
+def test_any_seed_is_possible(seed):
+    model = Recorder()
+    evaluate(model, factory.spec("gaussian"), split(), 7, num_samples=2, seed=seed)
+    assert model.score_seeds[1].dtype == np.int32
+    assert model.score_seeds[1][0, 0] != model.score_seeds[0][0, 0] == seed
+
+
+def without_weights(emission, variant):
+    model = factory.build(emission, **factory.VARIANTS[variant])
+    for variable in model.trainable_variables:
+        variable.assign(tf.zeros_like(variable.value))
+    return model
+
+
+def test_one_bit_a_pixel_from_a_model_that_knows_nothing():
+    data = split("bernoulli")
+    model = without_weights("bernoulli", "rnn")
+    found = evaluate(model, factory.spec("bernoulli"), data, 3)
+    assert found["bits_per_dim"] == pytest.approx(1.0, rel=1e-6)
+    assert found["nats_per_step"] == pytest.approx(-factory.FRAME_SIZE * np.log(2), rel=1e-6)
+    assert found["kl_per_step"] == 0
+    assert not {"active_units", "perplexity"} & found.keys()
+
+
+def test_a_perplexity_as_large_as_the_vocabulary_from_a_model_that_knows_nothing():
+    data = split("categorical")
+    model = without_weights("categorical", "zforcing")
+    found = evaluate(model, factory.spec("categorical"), data, 3)
+    assert found["perplexity"] == pytest.approx(factory.VOCABULARY, rel=1e-6)
+    assert (found["kl_per_step"], found["active_units"]) == (0, 0)
+    assert "bits_per_dim" not in found
+
+
+@pytest.mark.parametrize("emission", ["gaussian", "categorical"])
+def test_no_number_depends_on_the_batch_size(emission):
+    model = factory.build(emission, **factory.VARIANTS["full"])
+    one, *others = (
+        evaluate(model, factory.spec(emission), split(emission), size, num_samples=2, seed=1)
+        for size in (1, 3, 100)
+    )
+    for other in others:
+        assert other == pytest.approx(one, rel=1e-5)
+
+
+def test_one_sequence_has_no_standard_error():
+    found = evaluate(Recorder(), factory.spec("gaussian"), split(lengths=(3,)), 3)
+    assert (found["elbo"], found["elbo_standard_error"], found["active_units"]) == (-3, 0, 0)
+
+
+def test_the_table():
+    """Columns that some row has; a dash where another has none."""
+    rows = [
+        ("one", {"elbo": -18.1454, "elbo_standard_error": 0.4, "active_units": 28}),
+        ("another", {"elbo": -9.0, "elbo_standard_error": 0.25, "parameters": 289504, "step": 3}),
+    ]
+    assert table(rows).splitlines() == [
+        "         nats/sequence     +-  active units  parameters",
+        "one            -18.145  0.400            28           -",
+        "another         -9.000  0.250             -     289,504",
+    ]

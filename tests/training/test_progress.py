@@ -1,0 +1,95 @@
+"""What a user sees while a model trains, and the profile of some steps."""
+
+import pytest
+import tensorflow as tf
+
+from zforcing_tf.training import progress
+from zforcing_tf.training.fit import fit
+
+
+@pytest.fixture
+def profiler(monkeypatch):
+    """Stands for TensorFlow's; tells when it was started and stopped, in training steps."""
+
+    class Profiler:
+        def __init__(self):
+            self.happened, self.running, self.step = [], False, 0
+
+        def start(self, folder):
+            assert not self.running
+            self.running = True
+            self.happened.append(("start", self.step))
+
+        def stop(self):
+            assert self.running
+            self.running = False
+            self.happened.append(("stop", self.step))
+
+    profiler, begin = Profiler(), progress.StepCallback.on_train_batch_begin
+
+    def on_train_batch_begin(self, batch, logs=None):
+        profiler.step = self._step
+        begin(self, batch, logs)
+
+    monkeypatch.setattr(progress.StepCallback, "on_train_batch_begin", on_train_batch_begin)
+    monkeypatch.setattr(tf.profiler.experimental, "start", profiler.start)
+    monkeypatch.setattr(tf.profiler.experimental, "stop", profiler.stop)
+    return profiler
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ("2,3", [("start", 1), ("stop", 2)]),
+        ("3,6", [("start", 2), ("stop", 5)]),
+        ("4,4", [("start", 3), ("stop", 3)]),
+        ("7,100", [("start", 6), ("stop", 7)]),
+        ("9,10", []),
+        ("", []),
+    ],
+)
+def test_a_profile_is_of_the_steps_asked_for(experiment, changed, profiler, steps, expected):
+    """Four steps an epoch and two epochs: within one, over both, beyond the end."""
+    fit(changed(experiment, profile_steps=steps))
+    assert profiler.happened == expected
+    assert not profiler.running
+
+
+def test_a_training_that_begins_later_is_profiled_from_there(experiment, changed, profiler):
+    fit(changed(experiment, train_epochs=1))
+    fit(changed(experiment, profile_steps="2,6"))
+    assert profiler.happened == [("start", 4), ("stop", 5)]
+
+
+def test_a_profile_over_two_epochs_is_written(experiment, changed, tmp_path):
+    """TensorFlow's own profiler."""
+    fit(changed(experiment, profile_steps="4,5"))
+    assert list((tmp_path / "run" / "summaries").glob("plugins/profile/*/*.xplane.pb"))
+
+
+TRAIN = {"elbo": -80.1, "kl_per_step": 0.25}
+VALIDATION = {"elbo": -81.5, "kl_per_step": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("own", "best", "line"),
+    [
+        ({}, False,
+         "epoch   7/100  train elbo   -80.100  kl   0.250  validation elbo   -81.500  kl   0.500"),
+        ({"auxiliary_per_step": -5.6, "skipped_updates": 2.0}, True,
+         "epoch   7/100  train elbo   -80.100  kl   0.250  auxiliary cost     5.60  "
+         "skipped updates 2  validation elbo   -81.500  kl   0.500  best"),
+        ({"skipped_updates": 0.0}, True,
+         "epoch   7/100  train elbo   -80.100  kl   0.250  "
+         "validation elbo   -81.500  kl   0.500  best"),
+    ],
+)  # fmt: skip
+def test_the_line_of_an_epoch(own, best, line):
+    """The auxiliary term is a log density; what is shown is the cost, lower is better."""
+    assert progress.epoch_line(7, 100, {**TRAIN, **own}, VALIDATION, best) == line
+
+
+@pytest.mark.parametrize(("terminal", "expected"), [(True, 1), (False, 0)])
+def test_a_progress_bar_on_terminals_only(monkeypatch, terminal, expected):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    assert progress.verbosity() == expected
