@@ -30,14 +30,14 @@ run: $(INSTALLED)
 	@echo; echo "The two side by side:"
 	$(BIN)/python -m zforcing_tf.evaluate --run_dir=runs/digits_rnn,runs/digits_zforcing_aux
 	$(BIN)/python -m zforcing_tf.generate --run_dir=runs/digits_zforcing_aux
-	@rm -rf exports/digits
-	$(BIN)/python -m export.saved_model --run_dir=runs/digits_zforcing_aux --export_dir=exports/digits
+	rm -rf runs/digits_zforcing_aux/export
+	$(BIN)/python -m export.saved_model --run_dir=runs/digits_zforcing_aux --export_dir=runs/digits_zforcing_aux/export
 	@echo; echo "With TensorFlow alone:"
-	$(BIN)/python examples/use_saved_model.py exports/digits/*
+	$(BIN)/python examples/use_saved_model.py runs/digits_zforcing_aux/export/*
 	@echo
 	@echo "Look at     runs/digits_zforcing_aux/samples/samples.png and learning_curves.png"
 	@echo "Curves      $(BIN)/tensorboard --logdir runs"
-	@echo "Model       exports/digits/*  (SavedModel; BUILD.md says how to serve it)"
+	@echo "Model       runs/digits_zforcing_aux/export/*  (SavedModel; BUILD.md says how to serve it)"
 	@echo "Try next    $(BIN)/python -m zforcing_tf.train --flagfile=flags/digits_zforcing_kla_aux.flags --run_dir=runs/kla_aux"
 	@echo "            flags/README.md lists the experiments; --help the flags"
 

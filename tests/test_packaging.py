@@ -173,6 +173,15 @@ def test_an_install_that_fails_is_not_taken_for_done(tmp_path: Path) -> None:
     assert "Installing into" in make("-n", "install", f"VENV={venv}", f"PYTHON={fake}").stdout
 
 
+def test_make_run_removes_only_what_it_made() -> None:
+    commands = make("-n", "run").stdout.splitlines()
+    commands = commands[[i for i, c in enumerate(commands) if "zforcing_tf.train" in c][0] :]
+    removed = [word for line in commands for word in line.split() if line.startswith("rm ")]
+    assert removed == ["rm", "-rf", "runs/digits_zforcing_aux/export"]
+    exports = [line for line in commands if "-m export.saved_model" in line]
+    assert [line.partition("--export_dir=")[2] for line in exports] == [removed[-1]]
+
+
 def test_make_help_lists_each_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None

@@ -151,6 +151,15 @@ def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
     )
 
 
+def test_a_disk_without_room_for_temporary_files(folder: Path) -> None:
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); import kitchen\n"
+    done = start(folder, code=full + "import sys; sys.argv = ['kitchen']; kitchen.run()")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: no folder for temporary files: make room in /tmp, or name another one in TMPDIR\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("do", "last_line"),
     [

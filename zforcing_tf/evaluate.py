@@ -3,14 +3,23 @@
   python -m zforcing_tf.evaluate --run_dir=runs/digits_rnn,runs/digits_zforcing_aux --split=test
 
 scores each run's best epoch (several runs: separated by commas) and adds the numbers to its
-results.json. Takes seconds. All bounds are in nats, higher is better; bits per dimension and
-perplexity, lower is better.
+results.json: under the name of the split if they are what training finds too, else under one that
+says how they differ, such as "test, last, 10 samples, seed 3". Takes seconds. All bounds are in
+nats, higher is better; bits per dimension and perplexity, lower is better.
 """
 
-from absl import flags
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from absl import flags, logging
 
 from zforcing_tf import programs
 from zforcing_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from zforcing_tf.training.run_directory import RunDirectory
 
 
 def define_flags() -> None:
@@ -21,12 +30,18 @@ def define_flags() -> None:
         "num_samples", 1, "The bound is the mean of as many one-sample bounds.", lower_bound=1
     )
     flags.DEFINE_integer("eval_batch_size", 256, "Sequences scored at once.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2000)
+    flags.DEFINE_integer(
+        "seed",
+        None,
+        "Of the noise; without it, that of the run.",
+        lower_bound=0,
+        upper_bound=2**31 - 1,
+    )
     programs.define_run_flags()
 
 
-def main() -> None:
-    """Runs the program."""
+def main() -> int:
+    """Runs the program; returns its exit code."""
     given = flags.FLAGS
     if not given.run_dir:
         raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
@@ -35,19 +50,53 @@ def main() -> None:
     from zforcing_tf.training.checkpoint import load_model
     from zforcing_tf.training.run_directory import RunDirectory
 
-    rows = []
+    rows, found = [], []
     for path in given.run_dir:
         model, experiment, spec, step = load_model(path, given.checkpoint)
         split = registry.load(experiment.data, given.data_dir).split(given.split)
-        numbers = evaluate(model, spec, split, given.eval_batch_size, given.num_samples, given.seed)
+        own_seed = experiment.run.seed
+        seed = own_seed if given.seed is None else given.seed
+        numbers = evaluate(model, spec, split, given.eval_batch_size, given.num_samples, seed)
+        numbers = {"checkpoint": given.checkpoint, "step": step, **numbers}
         run = RunDirectory(path)
-        numbers["step"] = step
-        known = run.read_results()
-        run.write_results({given.split: numbers})
-        numbers |= {name: known[name] for name in ("parameters", "seconds") if name in known}
-        rows.append((path, numbers))
+        found.append((run, {result_name(given.split, numbers, own_seed): numbers}))
+        rows.append((path, {**numbers, **_of_training(run)}))
     print(f"{given.split} data, {given.checkpoint} epoch, {given.num_samples} sample(s):")
-    print(table(rows))
+    print(table(rows), flush=True)
+    return 0 if all([_written(run, results) for run, results in found]) else 2
+
+
+def result_name(split: str, numbers: Mapping[str, Any], own_seed: int) -> str:
+    """The key of an evaluation in results.json: the split, and in what it differs from training's.
+
+    Training evaluates the best epoch with one sample and the seed of the run.
+    """
+    parts = [split]
+    if numbers["checkpoint"] != "best":
+        parts.append(numbers["checkpoint"])
+    if numbers["num_samples"] != 1:
+        parts.append(f"{numbers['num_samples']} samples")
+    if numbers["seed"] != own_seed:
+        parts.append(f"seed {numbers['seed']}")
+    return ", ".join(parts)
+
+
+def _of_training(run: RunDirectory) -> dict[str, Any]:
+    try:
+        known = run.read_results()
+    except UserError:  # said when the new numbers are to be written there
+        return {}
+    return {name: known[name] for name in ("parameters", "seconds") if name in known}
+
+
+def _written(run: RunDirectory, results: Mapping[str, Any]) -> bool:
+    """Whether results could be written down; if not, a warning has been given."""
+    try:
+        run.write_results(results)
+    except UserError as error:
+        logging.warning("the numbers above are not written down: %s", error)
+        return False
+    return True
 
 
 def run() -> None:

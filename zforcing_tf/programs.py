@@ -24,6 +24,7 @@ import errno
 import os
 import re
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, get_args
@@ -79,6 +80,10 @@ def define_run_flags() -> None:
 def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | None:
     if len(arguments) > 1:
         _fail(f"unknown argument {arguments[1]!r}; flags start with --")
+    try:
+        tempfile.gettempdir()  # TensorFlow does not even start without one
+    except FileNotFoundError:
+        _fail("no folder for temporary files: make room in /tmp, or name another one in TMPDIR")
     try:
         code = main()
         sys.stdout.flush()

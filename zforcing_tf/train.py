@@ -17,18 +17,20 @@ def main() -> int:
     experiment = config.from_flags()
     from zforcing_tf.scoring import table
     from zforcing_tf.training.fit import Stopped, fit
+    from zforcing_tf.training.run_directory import RunDirectory
 
+    directory = RunDirectory(experiment.run.run_dir)
     try:
         results = fit(experiment)
     except Stopped as stopped:
-        print(f"stopped; the same command goes on from the checkpoint in {experiment.run.run_dir}")
+        directory.say(f"stopped; the same command goes on from the checkpoint in {directory.path}")
         return stopped.exit_code
     rows = [
         (f"{results['model']}, {name}", {**results[name], **_sizes(results)})
         for name in ("validation", "test")
     ]
-    print(f"\nbest epoch {results['best_epoch']} of {results['epochs']}:\n{table(rows)}")
-    print(f"\nall of it is in {experiment.run.run_dir}")
+    directory.say(f"\nbest epoch {results['best_epoch']} of {results['epochs']}:\n{table(rows)}")
+    directory.say(f"\nall of it is in {directory.path}")
     return 0
 
 
