@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from zforcing_tf import objectives, unroll
 from zforcing_tf.cells.latent_cell import LatentCell
-from zforcing_tf.distributions import normal
+from zforcing_tf.distributions import normal, widened
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.objectives import Terms
@@ -145,8 +145,8 @@ def infer(
     parameters = emission(features, skip)
     terms = Terms(emission.log_prob(parameters, targets), objectives.divergence(posterior, prior))
     if particles.weighed:
-        log_ratio = normal(*posterior).log_prob(inferred.latent)
-        terms = terms._replace(log_ratio=log_ratio - normal(*prior).log_prob(inferred.latent))
+        log_q, log_p = (normal(*v).log_prob(widened(inferred.latent)) for v in (posterior, prior))
+        terms = terms._replace(log_ratio=log_q - log_p)
     if parts.auxiliary is not None:
         target = over_samples(backward_states, count)
         auxiliary = parts.auxiliary(inferred.past, inferred.latent, target)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
-from zforcing_tf.distributions import normal
+from zforcing_tf.distributions import normal, widened
 from zforcing_tf.products import flipped
 from zforcing_tf.resampling import Resampling, equal_weights, weigh
 from zforcing_tf.unroll import Structure, gathered, repeated, unroll
@@ -97,6 +97,7 @@ def particle_filter(
         skip, keep, targets = (_rows(v, particles) for v in (seen.skip, seen.keep, seen.targets))
         features = features if keep is None else features * keep
         log_prob = emission.log_prob(emission(features, skip), targets)
+        latent = widened(latent)
         increments = log_prob + normal(*p).log_prob(latent) - normal(*q).log_prob(latent)
         increments = tf.reshape(increments, tf.shape(log_weights))
         valid = seen.mask[:, tf.newaxis]
