@@ -172,7 +172,11 @@ def define_flags() -> None:
     flags.DEFINE_string("run_dir", "", "Folder of the run.")
     flags.DEFINE_string("export_dir", "", "Folder of all versions of the model.")
     flags.DEFINE_integer(
-        "version", None, "Name of the version, a number; without it, the step.", lower_bound=0
+        "version",
+        None,
+        "Name of the version, a number; without it, the step.",
+        lower_bound=0,
+        upper_bound=2**63 - 1,  # what a model server reads
     )
     programs.define_run_flags()
 

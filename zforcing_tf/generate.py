@@ -29,6 +29,12 @@ def define_flags() -> None:
         "Length of samples, in steps; 0: that of the longest real one.",
         lower_bound=0,
     )
+    flags.DEFINE_integer(
+        "num_particles",
+        1,
+        "Of a particle filter over the given half of a completion; 1: its posterior alone.",
+        lower_bound=1,
+    )
     flags.DEFINE_integer("seed", 0, "Of the noise.", lower_bound=0, upper_bound=2**31 - 1)
     programs.define_run_flags()
 
@@ -54,6 +60,7 @@ def main() -> None:
         num_steps=given.num_steps or spec.max_length,
         temperature=given.temperature,
         seed=given.seed,
+        num_particles=given.num_particles,
     )
     run = RunDirectory(given.run_dir)
     history = History(run.history).rows()

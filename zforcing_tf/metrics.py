@@ -48,7 +48,7 @@ class ActiveUnits:
 
 
 class Ratio(keras.metrics.Metric):
-    """`sum of numerators / sum of denominators`; 0 before the first update."""
+    """`sum of numerators / sum of denominators`; NaN if nothing was counted."""
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name=name, dtype="float32", **kwargs)
@@ -62,7 +62,7 @@ class Ratio(keras.metrics.Metric):
 
     def result(self) -> tf.Tensor:
         """The ratio, scalar float32."""
-        return tf.math.divide_no_nan(self.numerator.value, self.denominator.value)
+        return self.numerator.value / self.denominator.value
 
 
 class Count(keras.metrics.Metric):

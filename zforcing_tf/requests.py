@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from zforcing_tf.errors import UserError
 
 
 def checked(
-    family: EmissionFamily, dtype: tf.DType, x: Any, lengths: Any
+    family: EmissionFamily, dtype: tf.DType, x: Any, lengths: Any, values: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sequences and their lengths as tensors.
 
@@ -21,6 +22,7 @@ def checked(
         dtype: that x gets.
         x: [B, T, D], or [B, T] symbols.
         lengths: [B], or None if all T steps of each row are valid.
+        values: whether the values are checked too, outside of graphs.
 
     Raises:
         UserError: no numbers, a wrong rank, width or number of rows, a length outside of 1 to T, a
@@ -47,9 +49,36 @@ def checked(
         shape, rows = tuple(lengths.shape), x.shape[0]
         raise UserError(f"lengths have shape {shape}; x has {rows} rows: give one length each")
     given, x = x, tf.cast(x, dtype)
-    if tf.executing_eagerly():
+    if values and tf.executing_eagerly():
         _check_values(family, (given if symbols else x).numpy(), lengths.numpy())
     return x, tf.cast(lengths, tf.int32)
+
+
+def checked_batch(
+    family: EmissionFamily, dtype: tf.DType, batch: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """x and lengths of a batch that training or evaluation is given, in a graph too.
+
+    Args:
+        family: of the model's emission.
+        dtype: that x gets.
+        batch: {"x": [B, T, D] or [B, T] symbols, "lengths": [B], all T steps without them}.
+
+    Raises:
+        UserError: no such batch, or shapes that do not fit.
+        InvalidArgumentError: a length outside of 1 to T, found where the graph runs.
+    """
+    if not isinstance(batch, Mapping) or "x" not in batch:
+        raise UserError(
+            f"a batch is {type(batch).__name__}; give a data set of batches "
+            '{"x": [B, T, ...], "lengths": [B]}'
+        )
+    x, lengths = checked(family, dtype, batch["x"], batch.get("lengths"), values=False)
+    steps = tf.shape(x)[1]
+    possible = tf.reduce_all((lengths >= 1) & (lengths <= steps))
+    message = "lengths of a batch must be 1 to its number of steps"
+    with tf.control_dependencies([tf.debugging.Assert(possible, [message, steps, lengths])]):
+        return tf.identity(x), tf.identity(lengths)
 
 
 def check_generation(num_steps: Any, num_sequences: Any, temperature: Any, rows: Any) -> None:

@@ -32,12 +32,13 @@ def gallery(
     num_steps: int,
     temperature: float,
     seed: int,
+    num_particles: int = 1,
 ) -> list[Row]:
     """Real sequences, reconstructions, samples at two temperatures, and completions.
 
     A completion is given the first half of a real sequence (of the shortest shown, if lengths
-    differ): its latents are drawn from the posterior given that half alone, then the model goes on
-    by itself.
+    differ): its latents are drawn from the posterior given that half alone, or by a particle
+    filter, then the model goes on by itself.
 
     Args:
         model: trained.
@@ -46,6 +47,7 @@ def gallery(
         num_steps: T of the samples.
         temperature: of the second row of samples.
         seed: of the noise, and of the choice of real sequences.
+        num_particles: of the filter over what is given to a completion; 1: none.
     """
     count = min(num_sequences, split.num_sequences)
     index = np.random.default_rng(seed).choice(split.num_sequences, count, replace=False)
@@ -61,8 +63,12 @@ def gallery(
     half = int(lengths.min()) // 2
     if half:
         prefix, rest = x[:, :half], int(lengths.max()) - half
-        completed = model.generate(rest, seed=seed, prefix=prefix).numpy()
+        completed = model.generate(
+            rest, seed=seed, prefix=prefix, num_particles=num_particles
+        ).numpy()
         whole = np.concatenate([prefix, completed], axis=1)
         every = np.full(count, whole.shape[1], np.int32)
-        rows.append(Row("completions", "first half given, rest by the model", whole, every, half))
+        share = "first half" if (lengths == lengths.max()).all() else f"first {half} steps"
+        title = f"{share} given, rest by the model"
+        rows.append(Row("completions", title, whole, every, half))
     return rows

@@ -146,5 +146,17 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
         tables.Column(name, title, [row.get(name) for _, row in rows])
         for name, title in tables.TITLES.items()
     ]
+    tighter = {
+        (bound, row[f"{bound}_num_samples"])
+        for _, row in rows
+        for bound in ("iwae", "fivo")
+        if bound in row
+    }
+    # Bounds of different numbers of samples are different quantities: a column each.
+    for bound, count in sorted(tighter):
+        values = [
+            row[bound] if row.get(f"{bound}_num_samples") == count else None for _, row in rows
+        ]
+        numbers.insert(2, tables.Column(f"{bound}-{count}", f"{bound}-{count}", values))
     labels = tables.Column("run", "", [label for label, _ in rows])
     return tables.as_text([labels, *tables.filled(numbers)])

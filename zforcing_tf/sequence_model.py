@@ -18,7 +18,7 @@ from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
 from zforcing_tf.objectives import Bound, Schedule, Terms, Weights
 from zforcing_tf.randomness import Rows, batch_noise, dropout_keep, row_noise, row_seeds
-from zforcing_tf.requests import check_count, check_generation, checked
+from zforcing_tf.requests import check_count, check_generation, checked, checked_batch
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.training.finite import apply_if_finite
 
@@ -133,7 +133,7 @@ class SequenceModel(keras.Model):
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update from {"x": [B, T, ...], "lengths": [B]}, or this replica's part of it."""
         context = tf.distribute.get_replica_context()
-        x, lengths = batch["x"], batch["lengths"]
+        x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
         rows = Rows.of(context, tf.shape(x)[0])
         step = self.step_counter.value
         weights = Weights(*(schedule(step) for schedule in self.schedules))
@@ -209,7 +209,7 @@ class SequenceModel(keras.Model):
         A row's noise depends on its "index" [B] int32 in the data, if the batch has one, else on
         its place in the batch.
         """
-        x, lengths = batch["x"], batch["lengths"]
+        x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
         rows = Rows.of(tf.distribute.get_replica_context(), tf.shape(x)[0])
         index = batch.get("index", rows.offset + tf.range(rows.local))
         seeds = tf.stack([tf.fill(tf.shape(index), self.seed), index], axis=1)

@@ -114,9 +114,7 @@ def terms(model: Any, y: Array, noise: Array) -> tuple[list[float], list[float]]
         for t in range(steps):
             state = core(e_in[t], state)
             d.append(state[0])
-        backward = Core(
-            cell.backward_encoder.core, np.array(cell.backward_encoder.beside_kernel)
-        )
+        backward = Core(cell.backward_encoder.core, np.array(cell.backward_encoder.beside_kernel))
         a, states = backward.start(), {}
         for t in reversed(range(steps)):
             a = states[t] = backward(e[t], a, beside=d[t])

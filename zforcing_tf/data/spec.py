@@ -24,7 +24,7 @@ class DataSpec:
 
     Attributes:
       name: name of the dataset in the registry.
-      kind: what a frame holds.
+      kind: what a frame holds: `binary`, `real` or `symbol`.
       frame_size: D, the numbers in one frame; for symbols the size of the vocabulary.
       max_length: steps of the longest sequence of all splits.
       image_shape: rows and columns of the picture whose pixels the frames of a sequence list in
@@ -36,6 +36,16 @@ class DataSpec:
     frame_size: int
     max_length: int
     image_shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        kinds = typing.get_args(DataKind)
+        if self.kind not in kinds:
+            raise UserError(
+                f"data of kind {self.kind!r} is unknown: give one of {', '.join(kinds)}"
+            )
+        for name in ("frame_size", "max_length"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} of data is {getattr(self, name)}: give 1 or more")
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict that `json` can write and `from_json` reads."""

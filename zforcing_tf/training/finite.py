@@ -30,7 +30,8 @@ def apply_if_finite(
         # `apply` sums over replicas once more.
         optimizer.apply([g / replicas for g in gradients], variables)
 
-    if replicas == 1:
+    mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if not isinstance(context.strategy, mirrored):
 
         def update_one() -> bool:
             apply(gradients)
@@ -40,8 +41,8 @@ def apply_if_finite(
         return
 
     def across(strategy: tf.distribute.Strategy, finite: Any, gradients: Any) -> Any:
-        # A replica cannot branch around an update, which needs all replicas: branch here, once for
-        # all.
+        # A replica cannot branch around an update, which needs all replicas, be they one: branch
+        # here, once for all.
         def update() -> bool:
             strategy.extended.call_for_each_replica(apply, args=(gradients,))
             return True

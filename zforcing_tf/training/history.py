@@ -32,7 +32,7 @@ class History:
         Raises:
             UserError: the file is damaged, or cannot be read.
         """
-        if not self.path.exists():
+        if not self.path.is_file():
             return []
         try:
             with open(self.path, encoding="utf-8", newline="") as file:
