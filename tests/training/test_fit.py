@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.training.runs import assert_same_run, finish, start, weights
 from zforcing_tf.config import to_flags_text
 from zforcing_tf.data import registry
 from zforcing_tf.errors import UserError
@@ -20,16 +18,6 @@ from zforcing_tf.training.checkpoint import load_model
 from zforcing_tf.training.fit import Stopped, fit
 from zforcing_tf.training.history import History
 from zforcing_tf.training.progress import StepCallback
-
-
-def weights(run_dir, which="last"):
-    return load_model(run_dir, which)[0].get_weights()
-
-
-def assert_same_run(one, other):
-    for a, b in zip(weights(one), weights(other), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert History(Path(one) / "history.csv").rows() == History(Path(other) / "history.csv").rows()
 
 
 def test_a_run_leaves_what_the_documentation_says(experiment, capsys):
@@ -169,24 +157,6 @@ def on_train_batch_end(self, batch, logs=None):
 StepCallback.on_train_batch_end = on_train_batch_end
 train.run()
 """
-
-
-def start(*command):
-    """A process of its own."""
-    return subprocess.Popen(
-        [sys.executable, *command],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process, code=0):
-    output, error = process.communicate(timeout=120)
-    assert process.returncode == code, error
-    assert "Traceback" not in error
-    return output
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
