@@ -13,7 +13,7 @@ from zforcing_tf.training.checkpoint import load_model
 
 @pytest.mark.parametrize(
     ("kills", "epochs"),
-    [(2, 40), pytest.param(30, 400, marks=pytest.mark.slow)],
+    [(2, 40), pytest.param(12, 60, marks=pytest.mark.slow)],
 )
 def test_kills_change_nothing(experiment, changed, tmp_path, kills, epochs):
     """Real processes, each killed within 0.8 s of its first epoch.
