@@ -15,12 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from absl import flags
+from absl import flags, logging
 
 from zforcing_tf import programs
 from zforcing_tf.errors import UserError
 
 if TYPE_CHECKING:
+    from zforcing_tf.config import ExperimentConfig
+    from zforcing_tf.data.spec import DataSpec, Split
+    from zforcing_tf.sequence_model import SequenceModel
     from zforcing_tf.training.run_directory import RunDirectory
 
 EXTRA = "assets.extra"
@@ -42,7 +45,7 @@ def export(
         checkpoint: weights of the best epoch, or the last ones.
         version: a number, at least 0; by default the training step.
         data_dir: where TFDS keeps the run's data, on whose validation split the export is tried; by
-            default where the run had it.
+            default where the run had it. Without the data it is tried on what the model generates.
 
     Returns:
         `<export_dir>/<version>`.
@@ -56,25 +59,38 @@ def export(
 
     folder, run = _local(export_dir), RunDirectory(os.fspath(run_dir))
     run.open_for_reading()  # what is wrong there shows before TensorFlow is imported
-    from zforcing_tf.data import registry
     from zforcing_tf.training.checkpoint import load_model
 
     from .signatures import listing, serving_module
     from .staging import refuse_existing, staged
     from .verify import expectations, verify
 
-    model, config, _, step = load_model(run.path, checkpoint)
+    model, config, spec, step = load_model(run.path, checkpoint)
     version = step if version is None else version
     refuse_existing(folder / str(version))
     module, signatures = serving_module(model)
-    expected = expectations(
-        model, listing(signatures), registry.load(config.data, data_dir).validation
-    )
+    split = _sequences(model, config, spec, data_dir)
+    expected = expectations(model, listing(signatures), split)
     with staged(folder, version) as staging:
         write_model(module, signatures, staging)
         _describe(run, listing(signatures), staging / EXTRA)
         verify(staging, expected)
     return folder / str(version)
+
+
+def _sequences(
+    model: SequenceModel, config: ExperimentConfig, spec: DataSpec, data_dir: str | None
+) -> Split:
+    """What an export is tried on."""
+    from zforcing_tf.data import registry
+
+    from .verify import generated
+
+    try:
+        return registry.load(config.data, data_dir).validation
+    except UserError as error:
+        logging.warning("verifying on sequences that the model generates, without data: %s", error)
+        return generated(model, spec.max_length)
 
 
 def _local(export_dir: str | os.PathLike[str]) -> Path:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,15 @@ _REMEDY = "nothing was exported: use the versions in requirements.txt, or report
 ROWS, LONGEST, GENERATED = 8, 256, 8
 """Rows of a request, the steps that it takes of each sequence, and the steps that it generates."""
 
+FLIPS = 2
+"""Rows of `generate`, of the `ROWS` asked for alone, that may differ from those of the batch.
+
+A product of another shape is summed in another order. Once in a long while the last bit of a
+probability decides what is drawn, and all that follows in that row is other, for a model that is
+sound; and it would be so at each attempt, as the seeds are fixed. A row whose noise were not a
+function of its seed alone would differ for all seeds but a few.
+"""
+
 
 class Case(NamedTuple):
     """A request, and what must be the answer.
@@ -42,12 +51,14 @@ class Case(NamedTuple):
         signature: that answers it.
         inputs: by name.
         expected: outputs by name.
+        may_flip: whether rounding may tip what is drawn, see `FLIPS`.
     """
 
     name: str
     signature: str
     inputs: Arrays
     expected: Arrays
+    may_flip: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +74,13 @@ class Expectations:
     listing: Mapping[str, Any]
     cases: tuple[Case, ...]
     tolerance: float
+
+
+def generated(model: SequenceModel, num_steps: int) -> Split:
+    """Sequences that the model makes, to verify on where its data cannot be had."""
+    steps = min(num_steps, LONGEST)
+    x = model.generate(steps, ROWS, seed=0).numpy()
+    return Split("generated", x.reshape(-1, *x.shape[2:]), np.full(ROWS, steps, np.int32))
 
 
 def expectations(model: SequenceModel, listing: Mapping[str, Any], split: Split) -> Expectations:
@@ -141,11 +159,11 @@ def _generate_cases(model: SequenceModel) -> Iterator[Case]:
     if model.cell.compute_dtype == "bfloat16":
         # Rounding depends on the size of the batch, here enough to tip what is drawn.
         return
-    for row in (0, 1):
+    for row in range(ROWS):
         one = slice(row, row + 1)
         alone = {name: value[one] for name, value in inputs.items()}
         expected = _fitted({name: value[one] for name, value in answer.items()}, num_steps[row])
-        yield Case(f"row {row} alone", "generate", alone, expected)
+        yield Case(f"row {row} alone", "generate", alone, expected, may_flip=True)
 
 
 def _seeds(rows: int) -> npt.NDArray[np.int32]:
@@ -194,9 +212,30 @@ def verify(saved_model_dir: str | os.PathLike[str], expectations: Expectations) 
             "the SavedModel lists other signatures than were exported: "
             f"{json.dumps(listing)} instead of {json.dumps(expectations.listing)}; {_REMEDY}"
         )
-    for number, case in enumerate(expectations.cases):
+    found = [
+        {output: answers[f"{number}.{output}"] for output in case.expected}
+        for number, case in enumerate(expectations.cases)
+    ]
+    compare(expectations.cases, found, expectations.tolerance)
+
+
+def compare(cases: Sequence[Case], answers: Sequence[Arrays], tolerance: float) -> None:
+    """Compares answers with what cases expect.
+
+    Raises:
+        UserError: an answer differs, or more than `FLIPS` do of those where one may.
+    """
+    flipped = []
+    for case, answer in zip(cases, answers, strict=True):
         for output, expected in case.expected.items():
-            _compare(case, output, answers[f"{number}.{output}"], expected, expectations.tolerance)
+            try:
+                _compare(case, output, answer[output], expected, tolerance)
+            except UserError as error:
+                flipped.append(str(error))
+                if not (case.may_flip and output == "x") or len(flipped) > FLIPS:
+                    raise
+    for difference in flipped:
+        logging.warning("taken for a matter of rounding: %s", difference)
 
 
 def _ask(saved_model: str, folder: str) -> None:

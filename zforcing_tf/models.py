@@ -212,7 +212,10 @@ def emission_family(model: ModelConfig, spec: DataSpec) -> EmissionName:
 
 
 def optimizer(config: ExperimentConfig, model: SequenceModel) -> keras.optimizers.Optimizer:
-    """Adam, built for the model, with loss scaling where the dtype needs it."""
+    """Adam, built for the model.
+
+    Nothing is scaled here: float16 alone needs that, and `compile` sees to it.
+    """
     settings = config.optimizer
     adam = keras.optimizers.Adam(
         learning_rate=settings.learning_rate,

@@ -20,7 +20,7 @@ from zforcing_tf.objectives import Bound, Schedule, Terms, Weights
 from zforcing_tf.randomness import Rows, batch_noise, dropout_keep, row_noise, row_seeds
 from zforcing_tf.requests import check_count, check_generation, checked, checked_batch
 from zforcing_tf.resampling import Resampling
-from zforcing_tf.training.finite import apply_if_finite
+from zforcing_tf.training.finite import apply_if_finite, loss_scale
 
 Batch = dict[str, tf.Tensor]
 
@@ -138,10 +138,11 @@ class SequenceModel(keras.Model):
         step = self.step_counter.value
         weights = Weights(*(schedule(step) for schedule in self.schedules))
         noise = self._training_noise(rows, step, tf.shape(x)[1])
+        if not self.optimizer.built:  # before a graph asks for its loss scale
+            self.optimizer.build(self.trainable_variables)
         gradients, sums = self._gradients(x, lengths, noise, rows.total, weights)
         gradients = context.all_reduce("SUM", gradients)
-        scale = self.optimizer.loss_scale_factor or 1.0  # in the gradients until they are applied
-        norm = tf.linalg.global_norm(gradients) / scale
+        norm = tf.linalg.global_norm(gradients) / loss_scale(self.optimizer)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
         finite = tf.math.is_finite(norm)
         apply_if_finite(self.optimizer, gradients, self.trainable_variables, finite)

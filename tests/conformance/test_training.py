@@ -99,6 +99,60 @@ def test_loss_scale_changes_nothing():
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
 
 
+def half_precision(scale: float, **values: float) -> SequenceModel:
+    """A model of mixed_float16 with SGD, and the dynamic loss scale that it starts at."""
+    config = factory.experiment("gaussian", **AIDED, **values)
+    object.__setattr__(config.run, "dtype", "mixed_float16")  # experiments have no such dtype
+    model = models.build(config, factory.spec("gaussian"))
+    factory.randomise(model)
+    sgd = keras.optimizers.SGD(0.01)
+    model.compile(keras.optimizers.LossScaleOptimizer(sgd, scale), jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize("eagerly", [True, False])
+def test_a_dynamic_loss_scale_that_is_too_large_falls_until_updates_are_finite(eagerly):
+    """Those that overflow are counted, and nothing of them is in weights or metrics."""
+    tf.config.run_functions_eagerly(eagerly)
+    model, batch = half_precision(2.0**24), factory.batch("gaussian")
+    reference = with_sgd(factory.build("gaussian", **AIDED), learning_rate=0.0)
+    expected = one_update(reference, batch)["gradient_norm"]
+    before = factory.weights_of(model)
+    rows = tf.data.Dataset.from_tensors(batch).repeat(30)
+    metrics = model.fit(rows, verbose=0).history
+    skipped = metrics["skipped_updates"][0]
+    assert 2 < skipped < 25
+    assert float(model.optimizer.dynamic_scale.numpy()) == 2.0 ** (24 - skipped)
+    assert int(model.optimizer.iterations.numpy()) == 30 - skipped
+    assert all(np.isfinite(values[0]) for values in metrics.values())
+    assert 0.5 * expected < metrics["gradient_norm"][0] < 2 * expected
+    after = factory.weights_of(model)
+    assert distance(before, after) > 0 and all(np.isfinite(weight).all() for weight in after)
+
+
+def test_a_dynamic_loss_scale_is_not_in_the_norm():
+    """Neither reported nor clipped: the update's length is `clip_norm` times the rate."""
+    batch, clip_norm = factory.batch("gaussian"), 0.1
+    reference = with_sgd(factory.build("gaussian", **AIDED), learning_rate=0.0)
+    expected = one_update(reference, batch)["gradient_norm"]
+    assert expected > clip_norm
+    model = half_precision(2.0**10, clip_norm=clip_norm)
+    before = factory.weights_of(model)
+    metrics = one_update(model, batch)
+    assert metrics["skipped_updates"] == 0
+    np.testing.assert_allclose(metrics["gradient_norm"], expected, rtol=0.02)
+    moved = distance(before, factory.weights_of(model))
+    np.testing.assert_allclose(moved, 0.01 * clip_norm, rtol=1e-2)
+
+
+def test_keras_puts_a_loss_scale_on_half_precision():
+    """What `compile` does with an optimizer of one's own."""
+    model = half_precision(1.0)
+    model.compile(keras.optimizers.Adam(), jit_compile=False)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert 0 < one_update(model, factory.batch("gaussian"))["gradient_norm"] < 1000
+
+
 def test_weights_follow_their_schedules():
     """KL weight 0, 0.5, 1, 1 over the updates, the auxiliary's 1, 0, 0, 0."""
     schedules = {"kl_weight_start": 0.0, "kl_weight_step": 0.5}

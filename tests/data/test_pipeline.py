@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zforcing_tf.data.pipeline import batches_per_epoch, evaluation_batches, training_batches
+from zforcing_tf.data.pipeline import (
+    batches_per_epoch,
+    evaluation_batches,
+    gather,
+    training_batches,
+)
 from zforcing_tf.data.spec import Split
 from zforcing_tf.errors import UserError
 
@@ -155,6 +160,46 @@ def test_nearly_equal_splits_have_one_length() -> None:
 def test_unequal_splits_have_the_length_of_the_batch() -> None:
     split = make_split([2, 9, 3, 1])
     assert [batch["x"].shape[1] for batch in arrays(evaluation_batches(split, 2))] == [9, 3]
+
+
+@pytest.mark.parametrize("split", [UNEQUAL, SYMBOLS], ids=["unequal", "symbols"])
+@pytest.mark.parametrize(("num_lengths", "lengths"), [(3, {3, 6, 9}), (2, {4, 8}), (1, {7})])
+def test_few_lengths_where_asked_for(split: Split, num_lengths: int, lengths: set[int]) -> None:
+    """The longest has 7 steps: T is a multiple of 3, 4 or 7; the rest is as without."""
+    gathered = gather(split, num_lengths)
+    plain, rounded = (
+        arrays(training_batches(split, 2, 0, 0, gathered=made)) for made in (None, gathered)
+    )
+    assert {batch["x"].shape[1] for batch in rounded} <= lengths
+    assert len({batch["x"].shape[1] for batch in plain}) > len(lengths)
+    for batch, expected in zip(rounded, plain, strict=True):
+        np.testing.assert_array_equal(batch["lengths"], expected["lengths"])
+        steps = expected["x"].shape[1]
+        np.testing.assert_array_equal(batch["x"][:, :steps], expected["x"])
+        assert not batch["x"][:, steps:].any()
+        assert steps <= batch["x"].shape[1] < steps + 7 / num_lengths + 1
+
+
+def test_equal_lengths_stay_what_they_are() -> None:
+    batches = training_batches(EQUAL, 5, 0, 0, gathered=gather(EQUAL, 3))
+    assert batches.element_spec["x"].shape.as_list() == [None, 4, 3]
+
+
+@pytest.mark.parametrize("split", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+def test_epochs_share_one_copy(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered = gather(split)
+    expected = [arrays(training_batches(split, 5, 0, epoch)) for epoch in range(2)]
+
+    constant = tf.constant
+
+    def small(value: Any, *arguments: Any) -> tf.Tensor:
+        assert np.size(value) < 3, "the split was copied again"
+        return constant(value, *arguments)
+
+    monkeypatch.setattr(tf, "constant", small)
+    for epoch in range(2):
+        found = arrays(training_batches(split, 5, 0, epoch, gathered=gathered))
+        assert_equal(found, expected[epoch])
 
 
 def test_one_sequence() -> None:

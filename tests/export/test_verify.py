@@ -115,9 +115,7 @@ def test_a_split_of_one_frame_is_enough():
 
 def agree(cases: Iterable[verify.Case], answers: list[verify.Arrays], tolerance: float) -> bool:
     try:
-        for case, answer in zip(cases, answers, strict=True):
-            for output, expected in case.expected.items():
-                verify._compare(case, output, answer[output], expected, tolerance)
+        verify.compare(list(cases), answers, tolerance)
     except UserError:
         return False
     return True
@@ -138,6 +136,38 @@ def test_a_change_of_any_weight_is_seen(expected):
         variable.assign(before)
     found = verify.cases(model, batch["x"], batch["lengths"])
     assert agree(found, answers, expected.tolerance)
+
+
+def test_few_rows_alone_may_be_drawn_otherwise(expected, caplog):
+    """One rounding tips what is drawn in a row; more than that is no rounding."""
+    alone = [case for case in expected.cases if case.may_flip]
+    assert {case.signature for case in alone} == {"generate"} and len(alone) == verify.ROWS
+    answers = [dict(case.expected) for case in expected.cases]
+    for flips in range(verify.ROWS + 1):
+        assert agree(expected.cases, answers, 1e-4) == (flips <= verify.FLIPS)
+        if flips < verify.ROWS:
+            place = expected.cases.index(alone[flips])
+            answers[place]["x"] = 1 - answers[place]["x"]
+    assert "taken for a matter of rounding: " in caplog.text
+
+
+def test_no_row_of_a_batch_may_be_drawn_otherwise(expected):
+    answers = [dict(case.expected) for case in expected.cases]
+    (place, *_) = [i for i, case in enumerate(expected.cases) if case.signature == "generate"]
+    answers[place]["x"] = answers[place]["x"].copy()
+    answers[place]["x"][0, 0, 0] = 1 - answers[place]["x"][0, 0, 0]
+    assert not agree(expected.cases, answers, 1e-4)
+
+
+def test_noise_that_does_not_follow_the_seed_is_seen(expected):
+    """As if each row had the noise of its place in the batch: those alone all get that of row 0."""
+    one = served(*MODEL)
+    answers = []
+    for case in expected.cases:
+        seed = expected.cases[-verify.ROWS].inputs["seed"]
+        inputs = {**case.inputs, "seed": seed} if case.may_flip else case.inputs
+        answers.append(one.ask(case.signature, **inputs))
+    assert not agree(expected.cases, answers, expected.tolerance)
 
 
 def disagreement(case: verify.Case, output: str, found: np.ndarray) -> str:

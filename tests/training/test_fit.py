@@ -2,34 +2,23 @@
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.training.runs import assert_same_run, finish, start, weights
 from zforcing_tf.config import to_flags_text
-from zforcing_tf.data import registry
+from zforcing_tf.data import pipeline, registry
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training.checkpoint import load_model
-from zforcing_tf.training.fit import Stopped, fit
+from zforcing_tf.training.fit import Stopped, _Training, compiled_model, fit
 from zforcing_tf.training.history import History
 from zforcing_tf.training.progress import StepCallback
-
-
-def weights(run_dir, which="last"):
-    return load_model(run_dir, which)[0].get_weights()
-
-
-def assert_same_run(one, other):
-    for a, b in zip(weights(one), weights(other), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert History(Path(one) / "history.csv").rows() == History(Path(other) / "history.csv").rows()
+from zforcing_tf.training.run_directory import RunDirectory
 
 
 def test_a_run_leaves_what_the_documentation_says(experiment, capsys):
@@ -70,6 +59,25 @@ def test_going_on_equals_going_through(experiment, changed, tmp_path):
     fit(changed(experiment, train_epochs=1))
     fit(experiment)
     assert_same_run(experiment.run.run_dir, through.run.run_dir)
+
+
+@pytest.mark.parametrize(("enable_xla", "expected"), [(False, None), (True, 8)])
+def test_xla_sees_few_lengths(experiment, changed, monkeypatch, enable_xla, expected):
+    """It compiles for each, which takes seconds; one copy of the data serves all epochs."""
+    asked, gather = [], pipeline.gather
+
+    def recorded(split, num_lengths=None):
+        if split.name == "train":
+            asked.append(num_lengths)
+        return gather(split, num_lengths)
+
+    monkeypatch.setattr(pipeline, "gather", recorded)
+    experiment = changed(experiment, enable_xla=enable_xla)
+    dataset = registry.load(experiment.data)
+    run = RunDirectory(experiment.run.run_dir)
+    run.open_for_training(experiment)
+    _Training(experiment, dataset, compiled_model(experiment, dataset.spec), run)
+    assert asked == [expected]
 
 
 def test_a_finished_run_is_left_as_it_is(experiment):
@@ -156,6 +164,7 @@ WAIT_AFTER_STEP_6 = """
 import time
 from zforcing_tf import train
 from zforcing_tf.training.progress import StepCallback
+from zforcing_tf.training.run_directory import RunDirectory
 
 end = StepCallback.on_train_batch_end
 
@@ -169,24 +178,6 @@ def on_train_batch_end(self, batch, logs=None):
 StepCallback.on_train_batch_end = on_train_batch_end
 train.run()
 """
-
-
-def start(*command):
-    """A process of its own."""
-    return subprocess.Popen(
-        [sys.executable, *command],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process, code=0):
-    output, error = process.communicate(timeout=120)
-    assert process.returncode == code, error
-    assert "Traceback" not in error
-    return output
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

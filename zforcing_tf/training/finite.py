@@ -9,6 +9,13 @@ import keras
 import tensorflow as tf
 
 
+def loss_scale(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | float:
+    """The factor that `optimizer.scale_loss` puts into gradients until they are applied."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.dynamic_scale.value
+    return optimizer.loss_scale_factor or 1.0
+
+
 def apply_if_finite(
     optimizer: keras.optimizers.Optimizer,
     gradients: Sequence[tf.Tensor],
@@ -21,7 +28,7 @@ def apply_if_finite(
         optimizer: Keras optimizer, built.
         gradients: already summed over replicas, the same on each.
         variables: what they belong to.
-        finite: scalar bool, the same on each replica.
+        finite: scalar bool, the same on each replica; false only if a gradient is not finite.
     """
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
@@ -29,6 +36,12 @@ def apply_if_finite(
     def apply(gradients: Sequence[tf.Tensor]) -> None:
         # `apply` sums over replicas once more.
         optimizer.apply([g / replicas for g in gradients], variables)
+
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        # It leaves all alone for itself, and lowers its scale then, without which nothing would
+        # ever be finite again.
+        apply(gradients)
+        return
 
     mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
     if not isinstance(context.strategy, mirrored):

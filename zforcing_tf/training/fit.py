@@ -27,6 +27,8 @@ from zforcing_tf.training.summaries import Summaries
 from zforcing_tf.training.writing import GO_ON, writing
 
 Logs = dict[str, float]
+XLA_LENGTHS = 8
+"""Lengths that batches have at most where XLA compiles the step, for each of them anew."""
 
 
 class Stopped(Exception):
@@ -91,6 +93,8 @@ class _Training:
         self.summaries = Summaries(run.summaries)
         self.history = History(run.history)
         self.progress = Progress()
+        num_lengths = XLA_LENGTHS if config.run.enable_xla else None
+        self.gathered = pipeline.gather(dataset.train, num_lengths)
         self.validation = pipeline.evaluation_batches(
             dataset.validation, config.run.eval_batch_size
         )
@@ -117,8 +121,9 @@ class _Training:
 
     def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
         config, now, started = self.config.run, self.progress, time.monotonic()
+        train, size = self.dataset.train, config.batch_size
         batches = pipeline.training_batches(
-            self.dataset.train, config.batch_size, config.seed, now.epoch, now.batch
+            train, size, config.seed, now.epoch, now.batch, self.gathered
         )
         callback.sums = now.sums
         logs = self.model.fit(
@@ -129,9 +134,7 @@ class _Training:
             verbose=progress.verbosity(),
             callbacks=[callback],
         ).history
-        train = {name: float(values[-1]) for name, values in logs.items()}
-        total = pipeline.batches_per_epoch(self.dataset.train, config.batch_size)
-        if now.batch + callback.batches < total:
+        if now.batch + callback.batches < pipeline.batches_per_epoch(train, size):
             seconds = now.seconds + time.monotonic() - started
             batch, sums = now.batch + callback.batches, progress.metric_sums(self.model)
             self._save("last", dataclasses.replace(now, batch=batch, seconds=seconds, sums=sums))
@@ -147,7 +150,8 @@ class _Training:
             best_epoch=now.epoch + 1 if best else now.best_epoch,
             seconds=now.seconds + time.monotonic() - started,
         )
-        self._report(train, validation, best)
+        last = {name: float(values[-1]) for name, values in logs.items()}
+        self._report(last, validation, best)
         if best:
             self._save("best", self.progress)
         self._save("last", self.progress)
