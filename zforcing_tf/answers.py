@@ -15,6 +15,7 @@ from zforcing_tf import inference, objectives, unroll
 from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.inference import Inference, Particles, Parts
 from zforcing_tf.layers.emission import Emission
+from zforcing_tf.objectives import Bound
 from zforcing_tf.particle_filter import Filtered
 from zforcing_tf.randomness import SAMPLE_STEP, row_noise
 from zforcing_tf.resampling import Resampling
@@ -104,6 +105,28 @@ class Answers:
         sequences = self._parts.sequences(x, lengths)
         terms = inference.infer(self._parts, sequences, noise, particles=particles).terms
         return tf.reduce_sum(objectives.log_weights(terms, count), axis=0)
+
+    def iwae(
+        self,
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        seeds: tf.Tensor,
+        num_samples: int,
+        samples_at_once: int,
+    ) -> tf.Tensor:
+        """Bound [B] of `num_samples` samples, computed so many at once."""
+        chunks = [
+            self.log_weights(x, lengths, seeds, first, min(samples_at_once, num_samples - first))
+            for first in range(0, num_samples, samples_at_once)
+        ]
+        return objectives.log_mean(tf.concat(chunks, axis=1))
+
+    def bound(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor, bound: Bound) -> tf.Tensor:
+        """iwae or fivo [B] with all its samples at once."""
+        count = tf.constant(bound.num_samples)
+        if bound.name == "fivo":
+            return self.filter(x, lengths, seeds, count, bound.resampling)
+        return objectives.log_mean(self.log_weights(x, lengths, seeds, 0, count))
 
     def filter(
         self,

@@ -175,5 +175,23 @@ def loss(
     return -total
 
 
+def sums(
+    terms: Terms, losses: tf.Tensor, lengths: tf.Tensor, num_samples: int = 1
+) -> dict[str, tf.Tensor]:
+    """Sums over sequences (means over their samples) for metrics, and what these divide by."""
+    totals = {
+        "elbo": elbo(terms),
+        "kl": terms.kl,
+        "auxiliary": terms.auxiliary,
+        "backward": terms.backward,
+    }
+    found = {k: tf.reduce_sum(v) / num_samples for k, v in totals.items() if v is not None}
+    return found | {
+        "loss": tf.reduce_sum(losses),
+        "sequences": tf.cast(tf.size(lengths), losses.dtype),
+        "steps": tf.cast(tf.reduce_sum(lengths), losses.dtype),
+    }
+
+
 def _cast(weight: tf.Tensor | float, like: tf.Tensor) -> tf.Tensor:
     return tf.cast(weight, like.dtype)

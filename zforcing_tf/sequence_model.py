@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,24 +16,14 @@ from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
-from zforcing_tf.objectives import Bound, Schedule, Terms, Weights
-from zforcing_tf.randomness import Rows, batch_noise, dropout_keep, row_noise, row_seeds
+from zforcing_tf.objectives import Bound, Schedule, Weights
+from zforcing_tf.randomness import Rows, dropout_keep, row_noise, row_seeds
 from zforcing_tf.requests import check_count, check_generation, checked, checked_batch
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.training.finite import apply_if_finite, loss_scale
+from zforcing_tf.training.noise import TrainingNoise, training_noise
 
 Batch = dict[str, tf.Tensor]
-
-
-class TrainingNoise(NamedTuple):
-    """Standard normal noise of one update."""
-
-    latent: tf.Tensor
-    """[T, B K, Z]"""
-    keep: Keep | None
-    """Of dropout."""
-    resampling: tf.Tensor | None
-    """Of fivo, [T, B, .]."""
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -137,7 +127,9 @@ class SequenceModel(keras.Model):
         rows = Rows.of(context, tf.shape(x)[0])
         step = self.step_counter.value
         weights = Weights(*(schedule(step) for schedule in self.schedules))
-        noise = self._training_noise(rows, step, tf.shape(x)[1])
+        noise = training_noise(
+            self.cell, self.bound, self.dropout, self.seed, step, rows, tf.shape(x)[1]
+        )
         if not self.optimizer.built:  # before a graph asks for its loss scale
             self.optimizer.build(self.trainable_variables)
         gradients, sums = self._gradients(x, lengths, noise, rows.total, weights)
@@ -182,27 +174,9 @@ class SequenceModel(keras.Model):
         )
         # The gradient of a table of symbols comes as slices.
         gradients = [tf.convert_to_tensor(g) for g in gradients]
-        sums = self._sums(terms, losses, lengths, bound.num_samples)
+        sums = objectives.sums(terms, losses, lengths, bound.num_samples)
         value = objectives.bound_of(bound, terms, resampled=inference.resampled)
         return gradients, sums | {"bound": tf.reduce_sum(value)}
-
-    def _training_noise(self, rows: Rows, step: tf.Tensor, num_steps: tf.Tensor) -> TrainingNoise:
-        """Noise as a function of (seed, step) and of the rows' place in the global batch."""
-        fold = tf.random.experimental.stateless_fold_in
-        seed = fold(tf.constant([self.seed, 0], tf.int32), tf.cast(step, tf.int32))
-        size, bound = self.cell.latent_size, self.bound
-        latent = batch_noise(seed, rows, num_steps, bound.num_samples * size)
-        latent = tf.reshape(latent, (num_steps, rows.local * bound.num_samples, size))
-        keep = resampling = None
-        if self.dropout:
-            widths = (self.cell.embedding.size, self.cell.feature_size)
-            keep = Keep(
-                *(batch_noise(fold(seed, i + 1), rows, num_steps, w) for i, w in enumerate(widths))
-            )
-        if bound.name == "fivo":
-            width = bound.resampling.noise_size(bound.num_samples)
-            resampling = batch_noise(fold(seed, 3), rows, num_steps, width)
-        return TrainingNoise(latent, keep, resampling)
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Adds a batch to the metrics, with one sample of the posterior.
@@ -217,33 +191,11 @@ class SequenceModel(keras.Model):
         noise = row_noise(seeds, tf.shape(x)[1], self.cell.latent_size)
         terms = self.infer(self.sequences(x, lengths), noise).terms
         losses = objectives.loss(terms, Weights(1.0, 0.0, 0.0))
-        sums = self._sums(terms, losses, lengths)
-        values = -losses if self.bound.name == "elbo" else self._bound(x, lengths, seeds)
+        sums = objectives.sums(terms, losses, lengths)
+        plain = self.bound.name == "elbo"
+        values = -losses if plain else self._answers.bound(x, lengths, seeds, self.bound)
         self._update_ratios(sums | {"bound": tf.reduce_sum(values)})
         return {name: ratio.result() for name, ratio in self.ratios.items() if name != "loss"}
-
-    def _bound(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """What training maximises, [B] nats, of rows with these seeds."""
-        count = tf.constant(self.bound.num_samples)
-        if self.bound.name == "fivo":
-            return self._answers.filter(x, lengths, seeds, count, self.bound.resampling)
-        return objectives.log_mean(self._answers.log_weights(x, lengths, seeds, 0, count))
-
-    def _sums(
-        self, terms: Terms, losses: tf.Tensor, lengths: tf.Tensor, num_samples: int = 1
-    ) -> dict[str, tf.Tensor]:
-        totals = {
-            "elbo": objectives.elbo(terms),
-            "kl": terms.kl,
-            "auxiliary": terms.auxiliary,
-            "backward": terms.backward,
-        }
-        sums = {k: tf.reduce_sum(v) / num_samples for k, v in totals.items() if v is not None}
-        return sums | {
-            "loss": tf.reduce_sum(losses),
-            "sequences": tf.cast(tf.size(lengths), losses.dtype),
-            "steps": tf.cast(tf.reduce_sum(lengths), losses.dtype),
-        }
 
     def _update_ratios(self, sums: dict[str, tf.Tensor]) -> None:
         for name, ratio in self.ratios.items():
@@ -306,13 +258,7 @@ class SequenceModel(keras.Model):
             check_count(name, value)
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
         seeds = row_seeds(seed, tf.shape(x)[0])
-        chunks = [
-            self._answers.log_weights(
-                x, lengths, seeds, first, min(samples_at_once, num_samples - first)
-            )
-            for first in range(0, num_samples, samples_at_once)
-        ]
-        return objectives.log_mean(tf.concat(chunks, axis=1))
+        return self._answers.iwae(x, lengths, seeds, num_samples, samples_at_once)
 
     def fivo(
         self,
@@ -377,27 +323,24 @@ class SequenceModel(keras.Model):
         check_generation(num_steps, num_sequences, temperature, rows)
         seeds = row_seeds(seed, num_sequences)
         temperature = tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
-        if prefix is not None and num_particles > 1:
-            return self._answers.go_on_from_particles(
-                num_steps, seeds, temperature, prefix, num_particles
-            )
-        if prefix is not None:
+        if prefix is None:
+            return self._answers.generate(num_steps, seeds, temperature)
+        if num_particles == 1:
             return self._answers.go_on(num_steps, seeds, temperature, prefix)
-        return self._answers.generate(num_steps, seeds, temperature)
+        count = tf.constant(num_particles)
+        return self._answers.go_on_from_particles(num_steps, seeds, temperature, prefix, count)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         parts = {"cell": self.cell, "emission": self.emission}
         optional = {"auxiliary": self.auxiliary, "backward_emission": self.backward_emission}
         parts |= {name: part for name, part in optional.items() if part is not None}
+        weights = {f"{n}_weight": s for n, s in self.schedules._asdict().items()}
         return {
             "name": self.name,
             "dtype": self.dtype_policy.name,
             **serialised(parts),
-            **{
-                f"{n}_weight": list(dataclasses.astuple(s))
-                for n, s in self.schedules._asdict().items()
-            },
+            **{name: list(dataclasses.astuple(schedule)) for name, schedule in weights.items()},
             "bound": dataclasses.asdict(self.bound),
             "dropout": self.dropout,
             "clip_norm": self.clip_norm,
