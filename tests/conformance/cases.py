@@ -14,7 +14,7 @@ from zforcing_tf import objectives
 from zforcing_tf.objectives import Weights
 from zforcing_tf.sequence_model import SequenceModel
 
-SMOOTHING = {"srnn", "srnn_gru", "zforcing", "layer_norm", "full"}
+SMOOTHING = {"srnn", "srnn_gru", "zforcing", "layer_norm", "autoregressive", "full"}
 """Those whose posterior sees the frames after its step too."""
 CASES = [
     ("rnn", "bernoulli"),

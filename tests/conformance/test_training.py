@@ -150,7 +150,11 @@ def test_keras_puts_a_loss_scale_on_half_precision():
     model = half_precision(1.0)
     model.compile(keras.optimizers.Adam(), jit_compile=False)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    assert 0 < one_update(model, factory.batch("gaussian"))["gradient_norm"] < 1000
+    updates = [one_update(model, factory.batch("gaussian")) for _ in range(6)]
+    done = [update for update in updates if not update["skipped_updates"]]
+    assert done and all(0 < update["gradient_norm"] < 1000 for update in done)
+    # It starts high, and may fall before anything is finite.
+    assert not updates[-1]["skipped_updates"]
 
 
 def test_weights_follow_their_schedules():
@@ -218,7 +222,9 @@ def test_one_sequence_of_one_step(variant, emission):
 
 
 def test_non_finite_gradients_change_nothing():
-    """Neither weights, nor moments, nor metrics; the update is counted, and the next one works."""
+    """Neither weights, nor moments; metrics have nothing to tell, the update is counted, and the
+    next one works.
+    """
     model, batch = factory.trainable("gaussian", **AIDED), factory.batch("gaussian")
     one_update(model, batch)
     state = [np.array(v) for v in model.trainable_variables + model.optimizer.variables]
@@ -226,7 +232,7 @@ def test_non_finite_gradients_change_nothing():
     overflowing["x"][0, 1, 2] = 1e30
     metrics = one_update(model, overflowing)
     assert metrics.pop("skipped_updates") == 1
-    assert all(value == 0 for value in metrics.values())
+    assert all(np.isnan(value) for value in metrics.values())
     for variable, expected in zip(
         model.trainable_variables + model.optimizer.variables, state, strict=True
     ):

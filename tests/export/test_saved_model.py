@@ -313,8 +313,8 @@ def test_folders_that_cannot_be_written_are_named(tmp_path, cheap, monkeypatch):
          "--export_dir is empty; give the model's folder, such as exports/digits"),
         (["--run_dir=/none", "--export_dir=/tmp/none"],
          "no run at /none; train one with python -m zforcing_tf.train --run_dir=/none"),
-        (["--version=-1"], "flag --version=-1: -1 is not a non-negative integer "
-         "(--help lists the flags)"),
+        (["--version=-1"], "flag --version=-1: -1 is not an integer in the range "
+         "[0, 9223372036854775807] (--help lists the flags)"),
     ],
 )  # fmt: skip
 def test_errors_of_the_user_are_one_sentence(arguments, sentence):
