@@ -165,29 +165,6 @@ def test_a_configuration_cannot_be_changed() -> None:
             "give a --auxiliary_weight_step above 0",
         ),
         (
-            {
-                "model": {"model": "rnn"},
-                "objective": {"backward_weight_end": 0.1, "backward_weight_step": 0.1},
-            },
-            "--backward_weight_start=0.0 and --backward_weight_end=0.1 need a latent and a "
-            "backward network to predict, which --model=rnn lacks: leave them at 0, or take "
-            "--model=zforcing with a latent",
-        ),
-        (
-            {
-                "model": {"latent_size": 0},
-                "objective": {"auxiliary_weight_start": 0.1, "auxiliary_weight_end": 0.1},
-            },
-            "--auxiliary_weight_start=0.1 and --auxiliary_weight_end=0.1 need a latent and a "
-            "backward network to predict, which --latent_size=0 lacks: leave them at 0, or take "
-            "--model=zforcing with a latent",
-        ),
-        (
-            {"model": {"model": "srnn", "condition": "layer_norm"}},
-            "--condition=layer_norm needs a core that the latent enters, which --model=srnn lacks: "
-            "leave --condition=concat",
-        ),
-        (
             {"objective": {"bound": "fivo"}},
             "--bound=fivo with --num_samples=1 is the elbo: give --num_samples of 2 or more",
         ),

@@ -27,6 +27,42 @@ NEW = pytest.mark.parametrize(
 )
 
 
+AIDS_NEED = (
+    "above 0 need a latent and a backward network for it to predict, which {} lacks: leave them at "
+    "0, or take --model=zforcing with a latent"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"model": "rnn", "backward_weight_start": 0.1, "backward_weight_end": 0.1},
+            "--backward_weight_start and --backward_weight_end " + AIDS_NEED.format("--model=rnn"),
+        ),
+        (
+            {"model": "srnn", "auxiliary_weight_end": 0.1, "auxiliary_weight_step": 0.1},
+            "--auxiliary_weight_start and --auxiliary_weight_end "
+            + AIDS_NEED.format("--model=srnn"),
+        ),
+        (
+            {"latent_size": 0, **factory.AIDED},
+            "--auxiliary_weight_start and --auxiliary_weight_end "
+            + AIDS_NEED.format("--latent_size=0"),
+        ),
+        (
+            {"model": "srnn", "condition": "layer_norm"},
+            "--condition=layer_norm needs a core that the latent enters, which --model=srnn lacks: "
+            "leave --condition=concat",
+        ),
+    ],
+)
+def test_settings_that_the_model_has_no_use_for(settings, message):
+    with pytest.raises(UserError) as caught:
+        models.build(factory.experiment(**settings), factory.spec())
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("emission", ["auto", "categorical"])
 def test_symbols_have_no_autoregressive_emission(emission):
     config = factory.experiment(emission, autoregressive_emission=True)

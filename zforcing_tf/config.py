@@ -177,11 +177,6 @@ class ExperimentConfig:
         for name in ("kl_weight", "auxiliary_weight", "backward_weight"):
             self._check_schedule(name)
         model, run = self.model, self.run
-        if model.condition == "layer_norm" and model.model in ("rnn", "srnn"):
-            raise UserError(
-                "--condition=layer_norm needs a core that the latent enters, which "
-                f"--model={model.model} lacks: leave --condition=concat"
-            )
         if self.objective.bound != "elbo" and self.objective.num_samples == 1:
             raise UserError(
                 f"--bound={self.objective.bound} with --num_samples=1 is the elbo: give "
@@ -216,15 +211,6 @@ class ExperimentConfig:
             raise UserError(
                 f"--{name}_start={start} never becomes --{name}_end={end}: "
                 f"give a --{name}_step above 0"
-            )
-        fits = self.model.model == "zforcing" and self.model.latent_size > 0
-        if name != "kl_weight" and (start or end) and not fits:
-            model = self.model.model
-            cause = f"--model={model}" if model != "zforcing" else "--latent_size=0"
-            raise UserError(
-                f"--{name}_start={start} and --{name}_end={end} need a latent and a backward "
-                f"network to predict, which {cause} lacks: leave them at 0, or take "
-                "--model=zforcing with a latent"
             )
 
     def to_json(self) -> dict[str, dict[str, Any]]:

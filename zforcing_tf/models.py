@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -35,12 +35,19 @@ EMISSIONS: dict[DataKind, EmissionName] = {
 """The emission of each kind of data with `--emission=auto`."""
 
 
-MODELS: dict[str, tuple[type[LatentCell], dict[str, tuple[str, ...]]]] = {
-    "rnn": (
-        RNNCell,
-        {"core": ()},
-    ),
-    "storn": (
+class Model(NamedTuple):
+    """What makes a model of the family."""
+
+    cell: type[LatentCell]
+    parts: dict[str, tuple[str, ...]]
+    """The parts of the cell, and what each of them sees (cores and encoders: beside the data)."""
+    aided: bool = False
+    """Whether the auxiliary cost and the backward emission can train it."""
+
+
+MODELS: dict[str, Model] = {
+    "rnn": Model(RNNCell, {"core": ()}),
+    "storn": Model(
         STORNCell,
         {
             "core": ("latent",),
@@ -48,7 +55,7 @@ MODELS: dict[str, tuple[type[LatentCell], dict[str, tuple[str, ...]]]] = {
             "posterior_network": ("encoder",),
         },
     ),
-    "vrnn": (
+    "vrnn": Model(
         VRNNCell,
         {
             "core": ("latent",),
@@ -56,7 +63,7 @@ MODELS: dict[str, tuple[type[LatentCell], dict[str, tuple[str, ...]]]] = {
             "posterior_network": ("core", "embedding"),
         },
     ),
-    "srnn": (
+    "srnn": Model(
         SRNNCell,
         {
             "core": (),
@@ -65,7 +72,7 @@ MODELS: dict[str, tuple[type[LatentCell], dict[str, tuple[str, ...]]]] = {
             "posterior_network": ("encoder", "latent"),
         },
     ),
-    "zforcing": (
+    "zforcing": Model(
         ZForcingCell,
         {
             "core": ("latent",),
@@ -73,9 +80,30 @@ MODELS: dict[str, tuple[type[LatentCell], dict[str, tuple[str, ...]]]] = {
             "prior_network": ("core",),
             "posterior_network": ("core", "encoder"),
         },
+        aided=True,
     ),
 }
-"""The family: each model's cell, and what each part of it sees (cores and encoders: beside x)."""
+"""The family, and the one place that knows its members."""
+
+
+def _check(config: ExperimentConfig) -> None:
+    """UserError for settings that the model has no use for."""
+    model, objective = config.model, config.objective
+    found = MODELS[model.model]
+    if model.condition == "layer_norm" and "latent" not in found.parts["core"]:
+        raise UserError(
+            "--condition=layer_norm needs a core that the latent enters, which "
+            f"--model={model.model} lacks: leave --condition=concat"
+        )
+    for name in ("auxiliary", "backward"):
+        if _schedule(objective, name).used and not (found.aided and model.latent_size):
+            cause = "--latent_size=0" if found.aided else f"--model={model.model}"
+            aided = ", ".join(name for name, one in MODELS.items() if one.aided)
+            raise UserError(
+                f"--{name}_weight_start and --{name}_weight_end above 0 need a latent and a "
+                f"backward network for it to predict, which {cause} lacks: leave them at 0, or "
+                f"take --model={aided} with a latent"
+            )
 
 
 def _cell(config: ModelConfig, embedding: Embedding, dtype: str) -> LatentCell:
@@ -109,9 +137,9 @@ def _cell(config: ModelConfig, embedding: Embedding, dtype: str) -> LatentCell:
             **own,
         )
 
-    cell, parts = MODELS[config.model]
-    made = {name: part(name, sees) for name, sees in parts.items()}
-    return cell(embedding=embedding, **made, dtype=dtype)
+    model = MODELS[config.model]
+    made = {name: part(name, sees) for name, sees in model.parts.items()}
+    return model.cell(embedding=embedding, **made, dtype=dtype)
 
 
 def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
@@ -120,8 +148,9 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
     The auxiliary network and the backward emission exist only if their weight is ever above zero.
 
     Raises:
-        UserError: an emission that does not fit the data.
+        UserError: an emission that does not fit the data, or settings that do not fit the model.
     """
+    _check(config)
     model, objective, dtype = config.model, config.objective, config.run.dtype
     family = emission_family(model, spec)
     units, init = model.recurrent_size, initializer(model.initializer, model.recurrent_size)

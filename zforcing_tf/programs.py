@@ -102,6 +102,11 @@ def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | 
         raise
     except KeyboardInterrupt:
         _interrupted()
+    except Exception as error:
+        # By its name: TensorFlow may not have been imported.
+        if type(error).__name__ == "ResourceExhaustedError" and "allocating" in str(error):
+            _fail("out of memory: give a smaller model or a smaller --batch_size")
+        raise
 
 
 def _parsed(main: Callable[[], int | None], arguments: Sequence[str]) -> list[str]:

@@ -112,10 +112,11 @@ def check_generation(num_steps: Any, num_sequences: Any, temperature: Any, rows:
         )
 
 
-def check_count(name: str, value: Any) -> None:
-    """UserError unless a number is whole and 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise UserError(f"{name} is {value}; give a whole number, 1 or more")
+def check_counts(**counts: Any) -> None:
+    """UserError unless each number is whole and 1 or more."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise UserError(f"{name} is {value}; give a whole number, 1 or more")
 
 
 def _tensor(name: str, value: Any, expected: str) -> tf.Tensor:

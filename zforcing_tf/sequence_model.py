@@ -18,7 +18,7 @@ from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
 from zforcing_tf.objectives import Bound, Schedule, Weights
 from zforcing_tf.randomness import Rows, dropout_keep, row_noise, row_seeds
-from zforcing_tf.requests import check_count, check_generation, checked, checked_batch
+from zforcing_tf.requests import check_counts, check_generation, checked, checked_batch
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.training.finite import apply_if_finite, loss_scale
 from zforcing_tf.training.noise import TrainingNoise, training_noise
@@ -32,11 +32,6 @@ class SequenceModel(keras.Model):
 
     Every frame is scored: the first step's input is a frame of zeros (for symbols, none), so that
     the model is a density of whole sequences and has something to start from when it generates.
-
-    Example:
-        model = models.build(ExperimentConfig(), DataSpec("mine", "binary", 16, 4))
-        model.score(x, lengths).elbo          # [B] nats
-        model.generate(num_steps=4, num_sequences=10, seed=1)
 
     Args:
         cell: what happens in a step.
@@ -118,8 +113,6 @@ class SequenceModel(keras.Model):
     def _parts(self) -> Parts:
         return Parts(self.cell, self.emission, self.auxiliary, self.backward_emission)
 
-    # Training.
-
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update from {"x": [B, T, ...], "lengths": [B]}, or this replica's part of it."""
         context = tf.distribute.get_replica_context()
@@ -192,9 +185,9 @@ class SequenceModel(keras.Model):
         terms = self.infer(self.sequences(x, lengths), noise).terms
         losses = objectives.loss(terms, Weights(1.0, 0.0, 0.0))
         sums = objectives.sums(terms, losses, lengths)
-        plain = self.bound.name == "elbo"
-        values = -losses if plain else self._answers.bound(x, lengths, seeds, self.bound)
-        self._update_ratios(sums | {"bound": tf.reduce_sum(values)})
+        if self.bound.name != "elbo":
+            losses = -self._answers.bound(x, lengths, seeds, self.bound)
+        self._update_ratios(sums | {"bound": -tf.reduce_sum(losses)})
         return {name: ratio.result() for name, ratio in self.ratios.items() if name != "loss"}
 
     def _update_ratios(self, sums: dict[str, tf.Tensor]) -> None:
@@ -254,8 +247,7 @@ class SequenceModel(keras.Model):
                 (seed[0] + k SAMPLE_STEP, seed[1]).
             samples_at_once: bounds the memory; changes no result but by rounding.
         """
-        for name, value in (("num_samples", num_samples), ("samples_at_once", samples_at_once)):
-            check_count(name, value)
+        check_counts(num_samples=num_samples, samples_at_once=samples_at_once)
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
         seeds = row_seeds(seed, tf.shape(x)[0])
         return self._answers.iwae(x, lengths, seeds, num_samples, samples_at_once)
@@ -273,7 +265,7 @@ class SequenceModel(keras.Model):
         Maddison et al. 2017; for long sequences the tightest with as many samples. Arguments and
         errors as of `score`.
         """
-        check_count("num_particles", num_particles)
+        check_counts(num_particles=num_particles)
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
         seeds = row_seeds(seed, tf.shape(x)[0])
         return self._answers.filter(x, lengths, seeds, num_particles, resampling)
@@ -317,7 +309,7 @@ class SequenceModel(keras.Model):
             num_sequences = tf.shape(prefix)[0]
         elif num_sequences is None:
             num_sequences = 1
-        check_count("num_particles", num_particles)
+        check_counts(num_particles=num_particles)
         own_seeds = len(tf.convert_to_tensor(seed).shape) == 2
         rows = tf.shape(seed)[0] if own_seeds else num_sequences
         check_generation(num_steps, num_sequences, temperature, rows)
