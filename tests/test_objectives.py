@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from zforcing_tf import objectives
 from zforcing_tf.distributions import normal
+from zforcing_tf.errors import UserError
 from zforcing_tf.objectives import Schedule, Terms, Weights
 
 T, B, Z = 4, 3, 2
@@ -141,3 +142,9 @@ def test_a_weight_of_zero_lets_no_gradient_through():
     np.testing.assert_array_equal(log_prob, -np.ones((T, B)))
     for gradient in others:
         np.testing.assert_array_equal(gradient, np.zeros((T, B)))
+
+
+@pytest.mark.parametrize(("name", "count"), [("FIVO", 4), ("iwae", 0)])
+def test_unknown_bounds_are_refused(name, count):
+    with pytest.raises(UserError, match=f"a bound '{name}' of {count} samples is unknown"):
+        objectives.Bound(name, count)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from zforcing_tf.errors import UserError
 from zforcing_tf.resampling import Resampling, equal_weights, weigh
 
 SCHEMES = pytest.mark.parametrize("scheme", ["systematic", "multinomial"])
@@ -79,3 +80,19 @@ def test_weights_are_stable_over_ten_thousand_steps():
     assert np.isfinite(weights).all()
     np.testing.assert_allclose(np.exp(weights).sum(axis=1), 1.0, rtol=1e-5)
     np.testing.assert_array_equal(np.argmax(weights, 1), np.argmax(exact, 1))
+
+
+def test_unknown_ways_are_refused():
+    with pytest.raises(UserError, match="the criterion of resampling is 'Always'; give one of ess"):
+        Resampling("Always")
+    with pytest.raises(UserError, match="the scheme of resampling is 'residual'; give one of sys"):
+        Resampling("ess", "residual")
+
+
+def test_a_particle_without_weight_is_never_drawn():
+    """However near to 1 the number is that draws."""
+    weights = tf.math.log(tf.constant([[0.5, 0.5, 0.0, 0.0]]))
+    for scheme in ("systematic", "multinomial"):
+        resampling = Resampling("always", scheme)
+        drawn = resampling.draw(weights, tf.fill((1, resampling.noise_size(4)), 40.0))
+        assert drawn.numpy().max() <= 1

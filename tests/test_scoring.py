@@ -9,7 +9,7 @@ import tensorflow as tf
 from tests import model_factory as factory
 from zforcing_tf.answers import Latents, Scores
 from zforcing_tf.data.spec import Split
-from zforcing_tf.scoring import evaluate, table
+from zforcing_tf.scoring import evaluate, table, with_other_bounds
 
 LENGTHS = (5, 1, 3, 4, 2, 5, 3)
 
@@ -129,3 +129,12 @@ def test_the_table():
         "one            -18.145  0.400            28           -",
         "another         -9.000  0.250             -     289,504",
     ]
+
+
+def test_other_bounds_of_the_same_weights_stay():
+    known = {"test": {"step": 9, "checkpoint": "best", "elbo": -3.0, "iwae": -2.0}}
+    numbers = {"step": 9, "checkpoint": "best", "elbo": -3.1, "fivo": -1.9}
+    both = with_other_bounds(known, "test", numbers)
+    assert both == {**numbers, "iwae": -2.0}
+    assert with_other_bounds(known, "test", {**numbers, "step": 10}) == {**numbers, "step": 10}
+    assert with_other_bounds({}, "test", numbers) == numbers

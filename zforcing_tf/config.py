@@ -107,7 +107,7 @@ class ObjectiveConfig(Section):
     )
     resampling: Literal["ess", "always", "never"] = setting(
         "ess",
-        "When particles of fivo are drawn anew; ess: when half of them or fewer still count.",
+        "When particles of fivo are drawn anew; ess: when fewer than half of them still count.",
     )
     resampling_scheme: Literal["systematic", "multinomial"] = setting(
         "systematic", "How particles of fivo are drawn anew."

@@ -41,13 +41,16 @@ def define_flags() -> None:
         lower_bound=1,
     )
     flags.DEFINE_enum(
-        "resampling", "ess", ["ess", "always", "never"], "When particles of fivo are drawn anew."
+        "resampling",
+        None,
+        ["ess", "always", "never"],
+        "When particles of fivo are drawn anew; without it, as in the run.",
     )
     flags.DEFINE_enum(
         "resampling_scheme",
-        "systematic",
+        None,
         ["systematic", "multinomial"],
-        "How particles of fivo are drawn anew.",
+        "How particles of fivo are drawn anew; without it, as in the run.",
     )
     flags.DEFINE_integer(
         "eval_batch_size", 256, "Sequences, or samples of them, scored at once.", lower_bound=1
@@ -76,9 +79,10 @@ def main() -> int:
             f"--bounds={','.join(tighter)} with one sample is the elbo: give --num_samples of 2 or "
             "more, such as 64"
         )
+    from zforcing_tf import models
     from zforcing_tf.data import registry
     from zforcing_tf.resampling import Resampling
-    from zforcing_tf.scoring import evaluate, table, tighter_bounds
+    from zforcing_tf.scoring import evaluate, table, tighter_bounds, with_other_bounds
     from zforcing_tf.training.checkpoint import load_model
     from zforcing_tf.training.run_directory import RunDirectory
 
@@ -91,15 +95,21 @@ def main() -> int:
         batch_size, elbo_samples = given.eval_batch_size, 1 if tighter else given.num_samples
         numbers = evaluate(model, spec, split, batch_size, elbo_samples, seed)
         if tighter:
-            resampling = Resampling(given.resampling, given.resampling_scheme)
+            own = experiment.objective
+            resampling = Resampling(
+                given.resampling or own.resampling,
+                given.resampling_scheme or own.resampling_scheme,
+            )
+            if "fivo" in tighter and resampling != models.bound(own).resampling:
+                # Another quantity: not under the name of the run's own.
+                numbers["resampling"] = f"{resampling.criterion}, {resampling.scheme}"
             numbers |= tighter_bounds(
                 model, split, batch_size, tighter, given.num_samples, seed, resampling
             )
         numbers = {"checkpoint": given.checkpoint, "step": step, **numbers}
         run = RunDirectory(path)
         name, known = result_name(given.split, numbers, own_seed), _known(run)
-        if known.get(name, {}).get("step") == step:  # other bounds of the same weights stay
-            numbers = {**known[name], **numbers}
+        numbers = with_other_bounds(known, name, numbers)
         found.append((run, {name: dict(numbers)}))
         rows.append(
             (path, numbers | {k: known[k] for k in ("parameters", "seconds") if k in known})
@@ -122,6 +132,8 @@ def result_name(split: str, numbers: Mapping[str, Any], own_seed: int) -> str:
         parts.append(f"{numbers['num_samples']} samples")
     if numbers["seed"] != own_seed:
         parts.append(f"seed {numbers['seed']}")
+    if "resampling" in numbers:
+        parts.append(f"resampling {numbers['resampling']}")
     return ", ".join(parts)
 
 

@@ -97,7 +97,9 @@ def _draw(axis: Any, panel: Panel, over: str) -> None:
             spacing = max(1, len(x) // 8)
             axis.plot(x, y, markevery=spacing, **style, **_VALIDATION)
             if len(y):
-                best = int(np.argmax(y))
+                # The epoch that was kept: by the bound that was trained, where that is another.
+                chosen = _points(history, over, "validation_bound")[1]
+                best = int(np.argmax(chosen if len(chosen) == len(y) else y))
                 axis.plot(x[best], y[best], color=style["color"], **_BEST)
     _keep_in_view(axis, [history for curves in panel.curves for history in curves.histories])
     axis.set_xlabel({"step": "updates", "epoch": "epochs"}[over])

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from zforcing_tf.distributions import normal
+from zforcing_tf.errors import UserError
 from zforcing_tf.resampling import Resampling, equal_weights, weigh
 from zforcing_tf.unroll import loop
 
@@ -60,6 +61,13 @@ class Bound:
     name: Literal["elbo", "iwae", "fivo"] = "elbo"
     num_samples: int = 1
     resampling: Resampling = Resampling()
+
+    def __post_init__(self) -> None:
+        if self.name not in ("elbo", "iwae", "fivo") or self.num_samples < 1:
+            raise UserError(
+                f"a bound {self.name!r} of {self.num_samples} samples is unknown; give elbo, iwae "
+                "or fivo, and 1 or more"
+            )
 
 
 class Weights(NamedTuple):

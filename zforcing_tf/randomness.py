@@ -108,8 +108,14 @@ def row_seeds(seed: Any, num_rows: int | tf.Tensor) -> tf.Tensor:
     Raises:
         UserError: a seed that is no such number, or more or fewer seeds than rows.
     """
-    values = np.zeros(0, seed.dtype.as_numpy_dtype) if tf.is_tensor(seed) else np.asarray(seed)
-    low, high = tf.int32.limits
+    if tf.is_tensor(seed) and not hasattr(seed, "numpy"):
+        values = np.zeros(0, seed.dtype.as_numpy_dtype)  # known when the graph runs
+    else:
+        try:
+            values = np.asarray(seed)
+        except ValueError:
+            values = np.asarray("ragged")
+    low, high = -(2**31), 2**31 - 1
     if values.dtype.kind not in "iu" or not ((values >= low) & (values <= high)).all():
         raise UserError(f"seed is {seed!r}; give a whole number of 32 bits, or [B, 2] int32")
     seed = tf.cast(seed, tf.int32)

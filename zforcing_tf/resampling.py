@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args
 
+import numpy as np
 import tensorflow as tf
+
+from zforcing_tf.errors import UserError
 
 Criterion = Literal["ess", "always", "never"]
 Scheme = Literal["systematic", "multinomial"]
@@ -30,6 +33,12 @@ class Resampling:
 
     criterion: Criterion = "ess"
     scheme: Scheme = "systematic"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("criterion", Criterion), ("scheme", Scheme)):
+            if (value := getattr(self, name)) not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise UserError(f"the {name} of resampling is {value!r}; give one of {known}")
 
     def noise_size(self, particles: int) -> int:
         """Numbers that one step of one sequence takes."""
@@ -57,6 +66,9 @@ class Resampling:
         if self.scheme == "systematic":
             first = tf.cast(tf.range(particles), log_weights.dtype)
             uniform = (first + uniform) / tf.cast(particles, log_weights.dtype)
+        # Below 1, or it would fall behind the last particle that has any weight.
+        below = np.nextafter(1, 0, dtype=uniform.dtype.as_numpy_dtype)
+        uniform = tf.minimum(uniform, below)
         ends = tf.cumsum(tf.exp(log_weights), axis=1)
         # Divided by the last, which rounding leaves beside 1.
         drawn = tf.searchsorted(ends / ends[:, -1:], uniform, side="right")

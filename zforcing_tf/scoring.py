@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,15 @@ def tighter_bounds(
             f"{name}_num_samples": num_samples,
         }
     return results
+
+
+def with_other_bounds(
+    known: Mapping[str, Any], name: str, numbers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Numbers, and what else is known of the same weights under that name."""
+    earlier = known.get(name, {})
+    same = all(earlier.get(key) == numbers[key] for key in ("step", "checkpoint"))
+    return {**earlier, **numbers} if same else dict(numbers)
 
 
 def _mean_and_error(name: str, bound: npt.NDArray[np.float64]) -> dict[str, float]:

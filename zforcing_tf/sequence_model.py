@@ -11,6 +11,7 @@ import tensorflow as tf
 from zforcing_tf import inference, objectives
 from zforcing_tf.answers import Answers, Latents, Scores
 from zforcing_tf.cells.latent_cell import LatentCell
+from zforcing_tf.errors import UserError
 from zforcing_tf.inference import Inference, Keep, Particles, Parts, Sequences
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
@@ -262,10 +263,12 @@ class SequenceModel(keras.Model):
     ) -> tf.Tensor:
         """Bound [B] nats of a particle filter with the posterior as proposal.
 
-        Maddison et al. 2017; for long sequences the tightest with as many samples. Arguments and
-        errors as of `score`.
+        Maddison et al. 2017. For long sequences tighter than `iwae` with as many samples where the
+        posterior does not look ahead; else it may be looser. Arguments and errors as of `score`.
         """
         check_counts(num_particles=num_particles)
+        if not isinstance(resampling, Resampling):
+            raise UserError(f"resampling is {resampling!r}; give a Resampling(criterion, scheme)")
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
         seeds = row_seeds(seed, tf.shape(x)[0])
         return self._answers.filter(x, lengths, seeds, num_particles, resampling)
@@ -310,6 +313,9 @@ class SequenceModel(keras.Model):
         elif num_sequences is None:
             num_sequences = 1
         check_counts(num_particles=num_particles)
+        if num_particles > 1 and prefix is None:
+            raise UserError("num_particles filters a prefix: give one, or leave num_particles at 1")
+        row_seeds(seed, 1)  # says what is wrong with a seed
         own_seeds = len(tf.convert_to_tensor(seed).shape) == 2
         rows = tf.shape(seed)[0] if own_seeds else num_sequences
         check_generation(num_steps, num_sequences, temperature, rows)

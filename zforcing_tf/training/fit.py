@@ -16,7 +16,7 @@ from zforcing_tf.data import pipeline, registry
 from zforcing_tf.data.spec import Dataset, DataSpec
 from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import UserError
-from zforcing_tf.scoring import evaluate, tighter_bounds
+from zforcing_tf.scoring import evaluate, tighter_bounds, with_other_bounds
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training import distribution, progress
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
@@ -195,6 +195,7 @@ class _Training:
             "step": step,
             "seconds": round(now.seconds, 1),
         }
+        known = self.run_directory.read_results()
         for name in ("validation", "test"):
             split, batch_size = self.dataset.split(name), config.run.eval_batch_size
             # With the seed of the run, validation gives the number that chose the epoch.
@@ -209,7 +210,8 @@ class _Training:
                     config.run.seed,
                     bound.resampling,
                 )
-            results[name] = {"checkpoint": "best", "step": step, **numbers}
+            numbers = {"checkpoint": "best", "step": step, **numbers}
+            results[name] = with_other_bounds(known, name, numbers)
         self.run_directory.write_results(results)
         return results
 
