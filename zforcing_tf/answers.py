@@ -70,7 +70,8 @@ class Answers:
         self.log_weights = graph(self._log_weights, x, lengths, seeds, number, number)
         self._filter_graph = functools.cache(
             lambda how: graph(
-                functools.partial(self._filter, resampling=how), x, lengths, seeds, number
+                lambda x, n, seeds, count: self._filtered(x, n, seeds, count, how).bound,
+                *(x, lengths, seeds, number),
             )
         )
         self.encode = graph(self._encode, x, lengths, seeds)
@@ -138,16 +139,6 @@ class Answers:
     ) -> tf.Tensor:
         """Bound [B] of a particle filter of `count` particles."""
         return self._filter_graph(resampling)(x, lengths, seeds, count)
-
-    def _filter(
-        self,
-        x: tf.Tensor,
-        lengths: tf.Tensor,
-        seeds: tf.Tensor,
-        count: tf.Tensor,
-        resampling: Resampling,
-    ) -> tf.Tensor:
-        return self._filtered(x, lengths, seeds, count, resampling).bound
 
     def _filtered(
         self,

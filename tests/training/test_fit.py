@@ -282,14 +282,3 @@ def test_a_run_without_any_finite_bound_says_so(experiment, monkeypatch):
     with_validation_bounds(monkeypatch, [np.nan, np.nan])
     with pytest.raises(UserError, match="no epoch of .* had a finite validation bound"):
         fit(experiment)
-
-
-def test_history_drops_what_will_be_trained_again(tmp_path):
-    history = History(tmp_path / "history.csv")
-    for epoch in (1, 2, 3):
-        history.append(epoch, 10 * epoch, {"elbo": -1.5}, {"elbo": -2.5})
-    history.keep(2)
-    assert [row["step"] for row in history.rows()] == [10.0, 20.0]
-    assert history.rows()[0]["validation_elbo"] == -2.5
-    history.keep(0)
-    assert history.rows() == []
