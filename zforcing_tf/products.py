@@ -17,6 +17,19 @@ def flipped(x: tf.Tensor) -> tf.Tensor:
     return tf.linalg.matrix_transpose(x)
 
 
+def linear(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """`x kernel`, [..., N], of batch-major x [..., K] and one kernel [K, N], as a single product.
+
+    `tf.matmul` would make the gradient of the kernel from [T, K, N], one product for each step.
+    """
+    if x.shape.rank == 2:
+        return tf.matmul(x, kernel)
+    shape = tf.shape(x)
+    rows = tf.reshape(x, (tf.reduce_prod(shape[:-1]), kernel.shape[0]))
+    y = tf.reshape(tf.matmul(rows, kernel), tf.concat([shape[:-1], [kernel.shape[1]]], 0))
+    return tf.ensure_shape(y, [*x.shape[:-1], kernel.shape[1]])
+
+
 class Product:
     """`x -> kernel^T x + bias` on feature-major x, with weights that all steps of a loop share.
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
+from zforcing_tf.products import linear
 
 START_SYMBOL = -1
 """Stands before the first symbol of a sequence; its embedding is zero."""
@@ -46,7 +47,7 @@ class Embedding(WeightedLayer):
             rows = tf.gather(self.read(self.table), tf.maximum(x, 0))
             return tf.where((x != START_SYMBOL)[..., tf.newaxis], rows, tf.zeros_like(rows))
         x = tf.cast(x, self.compute_dtype)
-        return tf.matmul(x, self.read(self.table)) + self.read(self.bias)
+        return linear(x, self.read(self.table)) + self.read(self.bias)
 
     def project(
         self,
@@ -70,9 +71,9 @@ class Embedding(WeightedLayer):
             x = tf.cast(x, self.compute_dtype)
             table = tf.concat([self.read(self.table), self.read(self.bias)[tf.newaxis]], 0)
             merged = tf.matmul(table, kernel)
-            return tf.matmul(x, merged[:-1]) + (merged[-1] + bias)
+            return linear(x, merged[:-1]) + (merged[-1] + bias)
         embedded = self(x)
-        return tf.matmul(embedded if keep is None else embedded * keep, kernel) + bias
+        return linear(embedded if keep is None else embedded * keep, kernel) + bias
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

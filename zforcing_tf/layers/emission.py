@@ -13,6 +13,7 @@ from zforcing_tf.layers.embedding import START_SYMBOL
 from zforcing_tf.layers.masked_network import MaskedNetwork
 from zforcing_tf.layers.mlp import lrelu3
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
+from zforcing_tf.products import linear
 
 if TYPE_CHECKING:
     from zforcing_tf.cells.latent_cell import LatentCell
@@ -120,8 +121,8 @@ class Emission(WeightedLayer):
         """
         x = features if skip is None else tf.concat([features, skip], axis=-1)
         if self.hidden_size:
-            x = lrelu3(tf.matmul(x, self.read(self.hidden_kernel)) + self.read(self.hidden_bias))
-        return widened(tf.matmul(x, self.read(self.output_kernel)) + self.read(self.output_bias))
+            x = lrelu3(linear(x, self.read(self.hidden_kernel)) + self.read(self.hidden_bias))
+        return widened(linear(x, self.read(self.output_kernel)) + self.read(self.output_bias))
 
     def log_prob(self, parameters: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """log p(x), [...] nats, of frames [..., D] or symbols [...]; a start symbol counts as 0."""

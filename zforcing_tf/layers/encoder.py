@@ -10,6 +10,7 @@ import tensorflow as tf
 from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.recurrent_core import CoreKind, CoreState, RecurrentCore
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
+from zforcing_tf.products import linear
 
 Direction = Literal["backward", "forward"]
 
@@ -57,7 +58,7 @@ class Encoder(WeightedLayer):
     ) -> tf.Tensor:
         """The data's share of the gates [T, B, G], from y [T, B, D] or [T, B] int32 and d."""
         drive = self.core.drive(embedding, targets)
-        return drive if beside is None else drive + tf.matmul(beside, self.read(self.beside_kernel))
+        return drive if beside is None else drive + linear(beside, self.read(self.beside_kernel))
 
     def call(
         self,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from zforcing_tf.layers.mlp import lrelu3
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
+from zforcing_tf.products import linear
 from zforcing_tf.unroll import loop
 
 
@@ -105,9 +106,9 @@ class MaskedNetwork(WeightedLayer):
         """
         d, m, p = self.frame_size, self.hidden_size, self.parameter_size
         from_x = tf.concat([self._hidden(), tf.reshape(self._direct(), (d, d * p))], axis=1)
-        hidden, parameters = tf.split(given + tf.matmul(x, from_x), [m, d * p], axis=-1)
+        hidden, parameters = tf.split(given + linear(x, from_x), [m, d * p], axis=-1)
         if m:  # oneDNN may abort the process over a product with a size of zero
-            parameters += tf.matmul(lrelu3(hidden), tf.reshape(self._output(), (m, d * p)))
+            parameters += linear(lrelu3(hidden), tf.reshape(self._output(), (m, d * p)))
         return tf.reshape(parameters, tf.concat([tf.shape(x), [p]], 0))
 
     def draw(

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
-from zforcing_tf.products import Product
+from zforcing_tf.products import Product, linear
 
 
 def lrelu3(x: tf.Tensor) -> tf.Tensor:
@@ -63,7 +63,7 @@ class MLP(WeightedLayer):
 
         The bias belongs to one of the shares.
         """
-        share = tf.matmul(x, self.share_kernel(index))
+        share = linear(x, self.share_kernel(index))
         return share + self.read(self.bias_1) if bias else share
 
     def first_product(self, bias: bool = True) -> Product:
@@ -87,7 +87,7 @@ class MLP(WeightedLayer):
         if not self.output_size:
             # A latent of size 0. oneDNN, where it fuses product and bias, ends the process instead.
             return hidden[..., :0]
-        return tf.matmul(lrelu3(hidden), self.read(self.kernel_2)) + self.read(self.bias_2)
+        return linear(lrelu3(hidden), self.read(self.kernel_2)) + self.read(self.bias_2)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
