@@ -26,6 +26,7 @@ from zforcing_tf.layers.weights import initializer
 from zforcing_tf.objectives import Bound, Schedule
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.sequence_model import SequenceModel
+from zforcing_tf.training.adam import Adam
 
 EMISSIONS: dict[DataKind, EmissionName] = {
     "binary": "bernoulli",
@@ -246,7 +247,7 @@ def optimizer(config: ExperimentConfig, model: SequenceModel) -> keras.optimizer
     Nothing is scaled here: float16 alone needs that, and `compile` sees to it.
     """
     settings = config.optimizer
-    adam = keras.optimizers.Adam(
+    adam = Adam(
         learning_rate=settings.learning_rate,
         beta_2=settings.adam_beta_2,
         epsilon=settings.adam_epsilon,

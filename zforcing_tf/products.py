@@ -1,4 +1,4 @@
-"""The matrix products of a time loop, kept apart for the sake of its gradient.
+"""What a time loop computes with weights, kept apart for the sake of its gradient.
 
 Inside a loop everything is *feature-major*, [features, batch]: with a batch of tens and thousands
 of features, a product `kernel^T [N, K] x [K, B]` runs up to twice as fast on CPUs as `x [B, K]
@@ -7,6 +7,8 @@ kernel` (`benchmarks/products.py`).
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -30,7 +32,31 @@ def linear(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(y, [*x.shape[:-1], kernel.shape[1]])
 
 
-class Product:
+class Operation(abc.ABC):
+    """An operation of a step whose gradient is known: the loop need not differentiate it.
+
+    `loop_gradient` runs it forward once, keeps what its gradient needs, and gives that back in the
+    backward loop in place of computing it again.
+    """
+
+    num_kept = 0
+    """How many tensors [., B] of each step `record` keeps."""
+
+    @property
+    def tensors(self) -> list[tf.Tensor]:
+        """Weights, which all steps share."""
+        return []
+
+    @abc.abstractmethod
+    def __call__(self, *inputs: tf.Tensor) -> Any:
+        """The result, from feature-major inputs [., B]."""
+
+    @abc.abstractmethod
+    def record(self, *inputs: tf.Tensor) -> tuple[Any, Sequence[tf.Tensor]]:
+        """The result, and what is kept of it."""
+
+
+class Product(Operation):
     """`x -> kernel^T x + bias` on feature-major x, with weights that all steps of a loop share.
 
     Steps meet their weights through products only. So the loop's gradient knows each of them, and
@@ -40,22 +66,58 @@ class Product:
     Args:
         kernel: [K, N].
         bias: [N], or None.
+        keep: the first so many numbers of the result are kept for the gradient of what follows, all
+            by default; none of what goes into an `Operation` alone, which keeps what it needs.
     """
 
-    def __init__(self, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> None:
+    def __init__(
+        self, kernel: tf.Tensor, bias: tf.Tensor | None = None, keep: int | None = None
+    ) -> None:
         self.kernel = kernel
         self.bias = bias
+        self.keep = kernel.shape[1] if keep is None else keep
+        self.num_kept = int(self.keep > 0)
         self._transposed = tf.transpose(kernel)  # here, once, rather than at each step
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+    def __call__(self, *inputs: tf.Tensor) -> tf.Tensor:
         """[N, B] from [K, B]."""
-        y = tf.matmul(self._transposed, x)
+        y = tf.matmul(self._transposed, *inputs)
         return y if self.bias is None else y + self.bias[:, tf.newaxis]
 
     @property
     def tensors(self) -> list[tf.Tensor]:
         """Kernel and, if any, bias."""
         return [self.kernel] if self.bias is None else [self.kernel, self.bias]
+
+    def with_tensors(self, tensors: Sequence[tf.Tensor]) -> Product:
+        """The same product of other weights."""
+        return Product(*tensors, *[None] * (2 - len(tensors)), keep=self.keep)
+
+    def record(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+        """The result [N, B] and its first numbers [keep, B]."""
+        y = self(*inputs)
+        return y, [y[: self.keep]] if self.num_kept else []
+
+    def result(self, kept: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:
+        """The result [N, B], zero where it was not kept; its batch is that of `like`."""
+        left = self.kernel.shape[1] - self.keep
+        if not left:
+            return tf.identity(kept[0])
+        if kept:
+            return tf.pad(kept[0], [[0, left], [0, 0]])
+        return tf.zeros((left, tf.shape(like)[-1]), self.kernel.dtype)
+
+    def replay(self, x: tf.Tensor, result: tf.Tensor) -> tf.Tensor:
+        """`result` as if it were computed from x: gradients reach both."""
+
+        @tf.custom_gradient
+        def replay(x: tf.Tensor, result: tf.Tensor) -> Any:
+            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                return tf.matmul(self.kernel, upstream), upstream
+
+            return tf.identity(result), gradient
+
+        return replay(x, result)
 
     def gradients(self, x: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor]:
         """Gradients of `tensors` over all steps.
@@ -72,59 +134,36 @@ class Product:
         return [tf.ensure_shape(g, t.shape) for g, t in zip(gradients, self.tensors, strict=True)]
 
 
-class Recorder:
-    """A product that keeps what it gave.
+class Pointwise(Operation):
+    """An operation without weights, whose gradient follows from what it kept and its inputs."""
 
-    Args:
-        product: does the work.
-        results: where its result is put.
-        index: at which place.
-    """
-
-    def __init__(self, product: Product, results: list[tf.Tensor | None], index: int) -> None:
-        self._product = product
-        self._results = results
-        self._index = index
-
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """As `Product`."""
-        y = self._product(x)
-        self._results[self._index] = y
-        return y
-
-
-class Replay:
-    """A product that was computed before: it gives the result back, and passes gradients through.
-
-    Args:
-        kernel: of the product, [K, N].
-        result: what it gave, [N, B]; its gradient is that of the product's output.
-        inputs: where what the product is applied to is put.
-        index: at which place.
-    """
-
-    def __init__(
+    @abc.abstractmethod
+    def gradient(
         self,
-        kernel: tf.Tensor,
-        result: tf.Tensor,
-        inputs: list[tf.Tensor | None],
-        index: int,
-    ) -> None:
-        self._kernel = kernel
-        self._result = result
-        self._inputs = inputs
-        self._index = index
+        inputs: Sequence[tf.Tensor],
+        kept: Sequence[tf.Tensor],
+        upstream: Sequence[tf.Tensor],
+    ) -> Sequence[tf.Tensor]:
+        """Gradients of the inputs; whichever of these it does not use is not known any more."""
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """The result of before; x is what the product is applied to."""
-        self._inputs[self._index] = x
-        kernel = self._kernel
+    def __call__(self, *inputs: tf.Tensor) -> Any:
+        """The result, from feature-major inputs [., B]."""
+        return self.record(*inputs)[0]
+
+    def replay(self, inputs: Sequence[tf.Tensor], kept: Sequence[tf.Tensor]) -> Any:
+        """The result as the first time, with its gradient made from what was kept."""
 
         @tf.custom_gradient
-        def replay(x: tf.Tensor, result: tf.Tensor) -> Any:
-            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                return tf.matmul(kernel, upstream), upstream
+        def replay(*inputs: tf.Tensor) -> Any:
+            outputs = self.again(inputs, kept)
 
-            return tf.identity(result), gradient
+            def gradient(*upstream: tf.Tensor) -> Any:
+                return self.gradient(inputs, kept, upstream)
 
-        return replay(x, self._result)
+            return outputs, gradient
+
+        return replay(*inputs)
+
+    @abc.abstractmethod
+    def again(self, inputs: Sequence[tf.Tensor], kept: Sequence[tf.Tensor]) -> Any:
+        """The result, from what was kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import keras
@@ -46,6 +47,7 @@ class SequenceModel(keras.Model):
         dropout: rate, in training, on embedded inputs and on features.
         clip_norm: global norm to which gradients are clipped.
         enable_xla: whether forward and backward pass of the training step are compiled with XLA.
+        parts: in how many parts the training step computes a batch, side by side.
         seed: of all noise.
     """
 
@@ -62,6 +64,7 @@ class SequenceModel(keras.Model):
         dropout: float = 0.0,
         clip_norm: float = 100.0,
         enable_xla: bool = False,
+        parts: int = 1,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -76,6 +79,7 @@ class SequenceModel(keras.Model):
         self.dropout = dropout
         self.clip_norm = clip_norm
         self.enable_xla = enable_xla
+        self.parts = parts
         self.seed = seed
         self.step_counter = self.add_weight(
             name="step",
@@ -126,7 +130,7 @@ class SequenceModel(keras.Model):
         )
         if not self.optimizer.built:  # before a graph asks for its loss scale
             self.optimizer.build(self.trainable_variables)
-        gradients, sums = self._gradients(x, lengths, noise, rows.total, weights)
+        gradients, sums = self._in_parts(x, lengths, noise, rows.total, weights)
         gradients = context.all_reduce("SUM", gradients)
         norm = tf.linalg.global_norm(gradients) / loss_scale(self.optimizer)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
@@ -139,6 +143,21 @@ class SequenceModel(keras.Model):
         # Along particles that were drawn anew log p - KL is no bound.
         unknown = ("elbo",) if self.bound.name == "fivo" else ()
         return {m.name: m.result() for m in self.metrics if m.name not in unknown}
+
+    def _in_parts(
+        self, x: tf.Tensor, lengths: tf.Tensor, noise: TrainingNoise, *shared: Any
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """`_loss_and_gradients` of parts of the batch, which cores work on side by side."""
+        if self.parts == 1:
+            return self._gradients(x, lengths, noise, *shared)
+        size = tf.shape(x)[0]
+        ends = [size * i // self.parts for i in range(self.parts + 1)]
+        found = [
+            self._gradients(x[a:b], lengths[a:b], noise.of_rows(a, b, self.bound), *shared)
+            for a, b in itertools.pairwise(ends)
+        ]
+        gradients = [tf.add_n(g) for g in zip(*(gradients for gradients, _ in found), strict=True)]
+        return gradients, {k: tf.add_n([sums[k] for _, sums in found]) for k in found[0][1]}
 
     def _loss_and_gradients(
         self,
@@ -343,6 +362,7 @@ class SequenceModel(keras.Model):
             "dropout": self.dropout,
             "clip_norm": self.clip_norm,
             "enable_xla": self.enable_xla,
+            "parts": self.parts,
             "seed": self.seed,
         }
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from zforcing_tf.layers.embedding import Embedding
+from zforcing_tf.layers.gates import CoreState, GRUGates, GRUState, LSTMGates, LSTMState
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
 from zforcing_tf.products import Product, flipped
@@ -20,51 +21,16 @@ MODULATION_LIMIT = 3.0
 EPSILON = 1e-5
 
 
-class LSTMState(NamedTuple):
-    """Output and cell of an LSTM, [B, H] each; [H, B] in the loop."""
-
-    h: tf.Tensor
-    c: tf.Tensor
-
-
-class GRUState(NamedTuple):
-    """Output of a GRU, [B, H]; [H, B] in the loop."""
-
-    h: tf.Tensor
-
-
-CoreState = LSTMState | GRUState
-
-
 class CoreWeights(NamedTuple):
-    """What h and the latent meet in the loop, read once before it; an unused part is None."""
+    """What h and the latent meet in the loop, made once before it; an unused part is None."""
 
+    gates: LSTMGates | GRUGates
     state: Product
     """`[H, M + G]`: the recurrent kernel W_hh behind what else meets h."""
     latent: Product | None
     """`[Z, G]`: the linear code of z merged into the gates' kernel."""
     modulation: tuple[Product, Product] | None
     """Both layers of MLP_gen of `condition="layer_norm"`."""
-
-
-def lstm(gates: tf.Tensor, c: tf.Tensor) -> LSTMState:
-    """The point-wise part, from pre-activations [4H, B]: input, forget, candidate, output."""
-    i, f, g, o = tf.split(gates, 4, axis=0)
-    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-    return LSTMState(tf.sigmoid(o) * tf.tanh(c), c)
-
-
-def gru(drive: tf.Tensor, recurrent: tf.Tensor, h: tf.Tensor) -> GRUState:
-    """The point-wise part, from both shares of the pre-activations [3H, B].
-
-    Gates are update, reset, candidate; the reset gate acts on the product `h W_hh`, as in cuDNN and
-    in Keras with `reset_after` (there with a second bias, which the other models do not have).
-    """
-    update_x, reset_x, candidate_x = tf.split(drive, 3, axis=0)
-    update_h, reset_h, candidate_h = tf.split(recurrent, 3, axis=0)
-    update = tf.sigmoid(update_x + update_h)
-    candidate = tf.tanh(candidate_x + tf.sigmoid(reset_x + reset_h) * candidate_h)
-    return GRUState(update * h + (1.0 - update) * candidate)
 
 
 def normalise(x: tf.Tensor, axis: int = -1) -> tf.Tensor:
@@ -160,14 +126,18 @@ class RecurrentCore(WeightedLayer):
         Args:
             beside: kernels [H, M] of others that meet the same h; one product serves them all.
         """
-        state = Product(tf.concat([*beside, self.read(self.recurrent_kernel)], axis=1))
+        gates = GRUGates() if self.kind == "gru" else LSTMGates()
+        kernel = tf.concat([*beside, self.read(self.recurrent_kernel)], axis=1)
         if self.condition == "layer_norm":
             mlp = self.modulation
-            return CoreWeights(state, None, (mlp.first_product(), mlp.head_product()))
+            modulation = mlp.first_product(), mlp.head_product()
+            return CoreWeights(gates, Product(kernel), None, modulation)
+        state = Product(kernel, keep=kernel.shape[1] - self.gates_size)
         if not self.latent_size:
-            return CoreWeights(state, None, None)
+            return CoreWeights(gates, state, None, None)
         code_kernel, input_kernel = self.read(self.code_kernel), self.read(self.code_input_kernel)
-        return CoreWeights(state, Product(tf.matmul(code_kernel, input_kernel)), None)
+        latent = Product(tf.matmul(code_kernel, input_kernel), keep=0)
+        return CoreWeights(gates, state, latent, None)
 
     def meet(self, weights: CoreWeights, state: CoreState) -> tuple[tf.Tensor, tf.Tensor]:
         """What `beside` gives of h [M, B] (empty without any), and `h W_hh` [G, B]."""
@@ -192,8 +162,8 @@ class RecurrentCore(WeightedLayer):
         elif weights.latent is not None:
             drive = drive + weights.latent(latent)
         if isinstance(state, GRUState):
-            return gru(drive, recurrent, state.h)
-        return lstm(drive + recurrent, state.c)
+            return weights.gates(drive, recurrent, state.h)
+        return weights.gates(drive + recurrent, state.c)
 
     def step(
         self,

@@ -22,6 +22,15 @@ class TrainingNoise(NamedTuple):
     resampling: tf.Tensor | None
     """Of fivo, [T, B, .]."""
 
+    def of_rows(self, start: tf.Tensor, end: tf.Tensor, bound: Bound) -> TrainingNoise:
+        """That of the sequences from `start` to `end`."""
+        count = bound.num_samples
+        return TrainingNoise(
+            self.latent[:, start * count : end * count],
+            self.keep and Keep(*(n[:, start:end] for n in self.keep)),
+            None if self.resampling is None else self.resampling[:, start:end],
+        )
+
 
 def training_noise(
     cell: LatentCell,
