@@ -44,6 +44,37 @@ def test_longer_noise_begins_with_the_shorter(draw, num_steps):
     np.testing.assert_array_equal(draw(7)[:num_steps], draw(num_steps))
 
 
+@pytest.mark.parametrize("jit", [None, False, True])
+@pytest.mark.parametrize("width", [1, 3, 4])
+def test_a_draw_may_begin_anywhere(jit, width):
+    """At a block of the generator or not, far away too: the numbers of the long draw."""
+    whole, far = (row_noise(SEEDS, tf.constant(n), width) for n in (11, 2000))
+
+    def draw(first: tf.Tensor) -> tf.Tensor:
+        return row_noise(SEEDS, tf.constant(5), width, first)
+
+    if jit is not None:
+        # XLA wants sizes that it knows: one graph for each beginning.
+        draw = tf.function(draw, autograph=False, jit_compile=jit)
+    for first in (0, 1, 2, 3, 4, 6):
+        given = first if jit else tf.constant(first)
+        np.testing.assert_allclose(draw(given), whole[first : first + 5], rtol=1e-6)
+        if not jit:
+            np.testing.assert_array_equal(draw(given), whole[first : first + 5])
+    np.testing.assert_allclose(draw(1995), far[1995:], rtol=1e-6)
+
+
+def test_bits_of_a_part_are_those_of_the_whole():
+    """On every way of running, against TensorFlow's own function of the seed."""
+    seed = SEEDS[2]
+    whole = tf.random.stateless_uniform([4000], seed, None, None, tf.uint32, randomness.ALGORITHM)
+    for jit in (False, True):
+        bits = tf.function(randomness._bits, autograph=False, jit_compile=jit)
+        for block, size in ((0, 8), (1, 4), (1, 6), (250, 3000), (999, 4)):
+            part = whole[4 * block : 4 * block + size]
+            np.testing.assert_array_equal(bits(seed, size, block), part)
+
+
 def test_a_row_does_not_depend_on_its_batch():
     together = of_rows()
     for row in range(3):

@@ -15,11 +15,12 @@ from zforcing_tf import inference, objectives, unroll
 from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.inference import Inference, Particles, Parts
 from zforcing_tf.layers.emission import Emission
-from zforcing_tf.objectives import Bound
-from zforcing_tf.particle_filter import Filtered
+from zforcing_tf.objectives import Bound, Terms
+from zforcing_tf.particle_filter import Cloud
 from zforcing_tf.randomness import SAMPLE_STEP, row_noise
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.unroll import Structure
+from zforcing_tf.windows import cut, over_windows
 
 # Noise for other ends than the latents of a row must not be that of the latents.
 _FOR_PREFIX, _FOR_RESAMPLING, _FOR_CHOICE = 1 << 30, 1 << 29, 1 << 28
@@ -42,6 +43,15 @@ class Latents(NamedTuple):
     loc: tf.Tensor
     scale: tf.Tensor
     latent: tf.Tensor
+
+
+class Inferred(NamedTuple):
+    """What one sample of the latents leaves."""
+
+    state: Structure
+    """After the last step, [B, .]."""
+    kept: Structure
+    """[T, B, ...]"""
 
 
 class Answers:
@@ -75,6 +85,7 @@ class Answers:
             )
         )
         self.encode = graph(self._encode, x, lengths, seeds)
+        self.score_and_encode = graph(self._score_and_encode, x, lengths, seeds)
         self.reconstruct = graph(self._reconstruct, x, lengths, seeds)
         self.generate = graph(self._generate, number, seeds, temperature)
         self.go_on = graph(self._go_on, number, seeds, temperature, x)
@@ -82,14 +93,36 @@ class Answers:
             self._go_on_from_particles, number, seeds, temperature, x, number
         )
 
-    def _infer(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Inference:
-        noise = row_noise(seeds, tf.shape(x)[1], self._cell.latent_size)
-        return inference.infer(self._parts, self._parts.sequences(x, lengths), noise)
+    def _infer(
+        self,
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        seeds: tf.Tensor,
+        wanted: Callable[[Inference], Structure] = lambda _: (),
+        dtypes: Structure = (),
+    ) -> Inferred:
+        """One sample of the latents of each row, window by window.
+
+        Args:
+            x: [B, T, ...].
+            lengths: [B].
+            seeds: [B, 2].
+            wanted: what to keep of a window, structure of [T, B, ...].
+            dtypes: of it.
+        """
+        state, seen, _ = inference.observe(self._parts, self._parts.sequences(x, lengths))
+
+        def explain(state: Structure, first: tf.Tensor, end: tf.Tensor) -> tuple[Any, Any]:
+            noise = row_noise(seeds, end - first, self._cell.latent_size, first)
+            found = inference.explain(self._parts, state, cut(seen, first, end), noise)
+            return found.state, wanted(found)
+
+        steps, rows = tf.shape(x)[1], tf.shape(x)[0]
+        return Inferred(*over_windows(explain, state, steps, rows, dtypes))
 
     def _score(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Scores:
-        terms = self._infer(x, lengths, seeds).terms
-        parts = (tf.transpose(terms.log_prob), tf.transpose(terms.kl))
-        return Scores(objectives.elbo(terms), *parts)
+        dtype = self._parts.wide_dtype
+        return _scores(*self._infer(x, lengths, seeds, _terms, (dtype, dtype)).kept)
 
     def _log_weights(
         self,
@@ -100,12 +133,22 @@ class Answers:
         count: tf.Tensor,
     ) -> tf.Tensor:
         """`sum_t log w[t]` of samples `first` to `first + count - 1` of each row, [B, count]."""
-        seeds = _sample_seeds(seeds, first, count)
-        noise = row_noise(seeds, tf.shape(x)[1], self._cell.latent_size)
+        rows, steps = tf.shape(x)[0], tf.shape(x)[1]
         particles = Particles(count, weighed=True)
-        sequences = self._parts.sequences(x, lengths)
-        terms = inference.infer(self._parts, sequences, noise, particles=particles).terms
-        return tf.reduce_sum(objectives.log_weights(terms, count), axis=0)
+        state, seen, _ = inference.observe(self._parts, self._parts.sequences(x, lengths))
+        seeds = _sample_seeds(seeds, first, count)
+
+        def explain(before: Structure, first: tf.Tensor, end: tf.Tensor) -> tuple[Any, Any]:
+            state, total = before
+            noise = row_noise(seeds, end - first, self._cell.latent_size, first)
+            window = cut(seen, first, end)
+            found = inference.explain(self._parts, state, window, noise, particles=particles)
+            log_w = objectives.log_weights(found.terms, count)
+            return (found.state, total + tf.reduce_sum(log_w, axis=0)), ()
+
+        before = (inference.rows_of(state, count), tf.zeros((rows, count), self._parts.wide_dtype))
+        (_, total), _ = over_windows(explain, before, steps, rows * count)
+        return total
 
     def iwae(
         self,
@@ -147,22 +190,42 @@ class Answers:
         seeds: tf.Tensor,
         count: tf.Tensor,
         resampling: Resampling,
-    ) -> Filtered:
-        steps = tf.shape(x)[1]
-        noise = row_noise(_sample_seeds(seeds, 0, count), steps, self._cell.latent_size)
-        drawing = row_noise(_apart(seeds, _FOR_RESAMPLING), steps, resampling.noise_size(count))
-        particles = Particles(count, True, resampling, drawing)
-        sequences = self._parts.sequences(x, lengths)
-        return inference.filter_particles(self._parts, sequences, noise, particles)
+    ) -> Cloud:
+        rows, steps = tf.shape(x)[0], tf.shape(x)[1]
+        state, seen, _ = inference.observe(self._parts, self._parts.sequences(x, lengths))
+        own, drawing = _sample_seeds(seeds, 0, count), _apart(seeds, _FOR_RESAMPLING)
+
+        def explain(before: Cloud, first: tf.Tensor, end: tf.Tensor) -> tuple[Cloud, Any]:
+            noise = row_noise(own, end - first, self._cell.latent_size, first)
+            draws = row_noise(drawing, end - first, resampling.noise_size(count), first)
+            particles = Particles(count, True, resampling, draws)
+            window = cut(seen, first, end)
+            after, _ = inference.filter_particles(self._parts, before, window, noise, particles)
+            return after, ()
+
+        before = inference.first_cloud(self._parts, inference.rows_of(state, count), seen, count)
+        return over_windows(explain, before, steps, rows * count)[0]
 
     def _encode(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Latents:
-        inferred = self._infer(x, lengths, seeds).inferred
-        latents = (inferred.posterior_loc, inferred.posterior_scale, inferred.latent)
-        return Latents(*(_batch_major(v, lengths) for v in latents))
+        dtypes = (tf.as_dtype(self._cell.compute_dtype),) * 3
+        kept = self._infer(x, lengths, seeds, _latents, dtypes).kept
+        return Latents(*(_batch_major(v, lengths) for v in kept))
+
+    def _score_and_encode(
+        self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor
+    ) -> tuple[Scores, Latents]:
+        dtypes = ((self._parts.wide_dtype,) * 2, (tf.as_dtype(self._cell.compute_dtype),) * 3)
+        terms, latents = self._infer(
+            x, lengths, seeds, lambda found: (_terms(found), _latents(found)), dtypes
+        ).kept
+        return _scores(*terms), Latents(*(_batch_major(v, lengths) for v in latents))
 
     def _reconstruct(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        parameters = self._infer(x, lengths, seeds).parameters
-        return _batch_major(self._parts.emission.mean(parameters), lengths)
+        emission, dtype = self._parts.emission, self._parts.wide_dtype
+        kept = self._infer(
+            x, lengths, seeds, lambda found: emission.mean(found.parameters), dtype
+        ).kept
+        return _batch_major(kept, lengths)
 
     def _go_on(
         self, num_steps: tf.Tensor, seeds: tf.Tensor, temperature: tf.Tensor, prefix: tf.Tensor
@@ -217,6 +280,20 @@ def _sample_seeds(seeds: tf.Tensor, first: tf.Tensor | int, count: tf.Tensor) ->
     numbers = SAMPLE_STEP * tf.range(first, first + count)
     steps = tf.stack([numbers, tf.zeros_like(numbers)], axis=1)
     return tf.reshape(seeds[:, tf.newaxis] + steps, (-1, 2))
+
+
+def _terms(found: Inference) -> tuple[tf.Tensor, tf.Tensor]:
+    return found.terms.log_prob, found.terms.kl
+
+
+def _scores(log_prob: tf.Tensor, kl: tf.Tensor) -> Scores:
+    elbo = objectives.elbo(Terms(log_prob, kl))
+    return Scores(elbo, tf.transpose(log_prob), tf.transpose(kl))
+
+
+def _latents(found: Inference) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    inferred = found.inferred
+    return inferred.posterior_loc, inferred.posterior_scale, inferred.latent
 
 
 def _batch_major(x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ from zforcing_tf.distributions import normal, widened
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.objectives import Terms
-from zforcing_tf.particle_filter import Filtered, Observations, particle_filter
+from zforcing_tf.particle_filter import Choice, Cloud, Observations, particle_filter
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.unroll import Structure
 
@@ -24,6 +24,11 @@ class Parts(NamedTuple):
     emission: Emission
     auxiliary: Auxiliary | None
     backward_emission: Emission | None
+
+    @property
+    def wide_dtype(self) -> tf.DType:
+        """Of densities and what comes of them: float32 at least."""
+        return tf.float64 if self.cell.compute_dtype == "float64" else tf.float32
 
     def sequences(self, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
         """Time-major targets, inputs and mask of batch-major x [B, T, ...], lengths [B]."""
@@ -71,9 +76,9 @@ class Inference(NamedTuple):
     inferred: unroll.Inferred
     parameters: tf.Tensor
     """Emission parameters, float32 at least."""
-    backward_states: tf.Tensor | None
     state: Structure
     """After the last step."""
+    backward_states: tf.Tensor | None = None
     resampled: tf.Tensor | None = None
     """[T, B] bool: where a particle filter drew the samples of a sequence anew, before the step."""
 
@@ -121,68 +126,27 @@ def infer(
         training: whether the gradient will be asked for.
         particles: samples of the latents of each sequence, and how they go on.
     """
-    inputs, targets, mask = sequences
-    cell, emission, count = parts.cell, parts.emission, particles.number
-    state, seen, backward_states = _observe(parts, sequences, keep, state, backward_state, training)
-    noise = tf.cast(noise, cell.compute_dtype)
-    rows_state = tf.nest.map_structure(lambda v: over_samples(v, count, axis=0), state)
-    filtered = None
-    if particles.resampling is not None:
-        filtered = particle_filter(
-            cell, emission, rows_state, seen, noise, particles.noise, count, particles.resampling
-        )
-    ancestors = None if filtered is None else filtered.ancestors
-    state, inferred = unroll.infer(
-        cell, rows_state, seen.given, seen.context, noise, training, count, ancestors
-    )
-
-    mask, inputs, targets = (over_samples(v, count) for v in (mask, inputs, targets))
-    prior = cell.prior(inferred.past)
-    posterior = (inferred.posterior_loc, inferred.posterior_scale)
-    features = inferred.features
-    features = features if keep is None else features * over_samples(keep.features, count)
-    skip = None if isinstance(seen.skip, tuple) else over_samples(seen.skip, count)
-    parameters = emission(features, skip)
-    terms = Terms(emission.log_prob(parameters, targets), objectives.divergence(posterior, prior))
-    if particles.weighed:
-        log_q, log_p = (normal(*v).log_prob(widened(inferred.latent)) for v in (posterior, prior))
-        terms = terms._replace(log_ratio=log_q - log_p)
+    state, seen, backward_states = observe(parts, sequences, keep, state, backward_state, training)
+    count = particles.number
+    found = explain(parts, rows_of(state, count), seen, noise, training, particles)
+    inferred, auxiliary, backward = found.inferred, None, None
     if parts.auxiliary is not None:
         target = over_samples(backward_states, count)
         auxiliary = parts.auxiliary(inferred.past, inferred.latent, target)
-        terms = terms._replace(auxiliary=auxiliary)
     if parts.backward_emission is not None:
-        backward_parameters = parts.backward_emission(backward_states)
-        backward = parts.backward_emission.log_prob(backward_parameters, sequences.inputs)
+        parameters = parts.backward_emission(backward_states)
+        backward = parts.backward_emission.log_prob(parameters, sequences.inputs)
         if not start_is_data:
             backward = tf.concat([tf.zeros_like(backward[:1]), backward[1:]], axis=0)
-        terms = terms._replace(backward=over_samples(backward, count))
-    terms = Terms(*(_masked(mask, term) for term in terms))
-    resampled = None if filtered is None else filtered.resampled
-    return Inference(terms, inferred, parameters, backward_states, state, resampled)
-
-
-def filter_particles(
-    parts: Parts, sequences: Sequences, noise: tf.Tensor, particles: Particles
-) -> Filtered:
-    """The particle filter alone, as for a bound or a continuation; arguments as of `infer`."""
-    state, seen, _ = _observe(parts, sequences)
-    state = tf.nest.map_structure(lambda v: over_samples(v, particles.number, axis=0), state)
-    noise = tf.cast(noise, parts.cell.compute_dtype)
-    assert particles.resampling is not None and particles.noise is not None
-    return particle_filter(
-        parts.cell,
-        parts.emission,
-        state,
-        seen,
-        noise,
-        particles.noise,
-        particles.number,
-        particles.resampling,
+        backward = over_samples(backward, count)
+    mask = over_samples(sequences.mask, count)
+    terms = found.terms._replace(
+        auxiliary=_masked(mask, auxiliary), backward=_masked(mask, backward)
     )
+    return found._replace(terms=terms, backward_states=backward_states)
 
 
-def _observe(
+def observe(
     parts: Parts,
     sequences: Sequences,
     keep: Keep | None = None,
@@ -190,7 +154,13 @@ def _observe(
     backward_state: Structure = None,
     training: bool = False,
 ) -> tuple[Structure, Observations, tf.Tensor | None]:
-    """What is known before the loop: the first state, what steps read, and backward states."""
+    """What is known before the loop, once for all samples of a sequence.
+
+    Arguments are those of `infer`.
+
+    Returns:
+        The state before the first step, [B, .]; what steps read; backward states.
+    """
     inputs, targets, mask = sequences
     cell, emission = parts.cell, parts.emission
     if state is None:
@@ -209,11 +179,102 @@ def _observe(
     return state, seen, context.backward_states
 
 
-def over_samples(x: tf.Tensor, num_samples: int, axis: int = 1) -> tf.Tensor:
+def explain(
+    parts: Parts,
+    state: Structure,
+    seen: Observations,
+    noise: tf.Tensor,
+    training: bool = False,
+    particles: Particles = ONE_SAMPLE,
+) -> Inference:
+    """Samples of the latents of what was observed, and the terms of the bound.
+
+    It may be all that was observed or a stretch of it, with the state after the one before.
+
+    Args:
+        parts: the networks.
+        state: before the first step, of each sample, [B K, .].
+        seen: what steps read.
+        noise: standard normal [T, B K, Z].
+        training: whether the gradient will be asked for.
+        particles: samples of the latents of each sequence, and how they go on.
+    """
+    cell, emission, count = parts.cell, parts.emission, particles.number
+    choice = Choice(None, None)
+    if particles.resampling is not None:
+        cloud = first_cloud(parts, state, seen, count)
+        _, choice = filter_particles(parts, cloud, seen, noise, particles)
+    state, inferred = unroll.infer(
+        cell,
+        state,
+        seen.given,
+        seen.context,
+        tf.cast(noise, cell.compute_dtype),
+        training,
+        count,
+        choice.ancestors,
+    )
+    prior = cell.prior(inferred.past)
+    posterior = (inferred.posterior_loc, inferred.posterior_scale)
+    keep, skip = (_read(v, count) for v in (seen.keep, seen.skip))
+    features = inferred.features if keep is None else inferred.features * keep
+    parameters = emission(features, skip)
+    log_prob = emission.log_prob(parameters, over_samples(seen.targets, count))
+    terms = Terms(log_prob, objectives.divergence(posterior, prior))
+    if particles.weighed:
+        log_q, log_p = (normal(*v).log_prob(widened(inferred.latent)) for v in (posterior, prior))
+        terms = terms._replace(log_ratio=log_q - log_p)
+    mask = over_samples(seen.mask, count)
+    terms = Terms(*(_masked(mask, term) for term in terms))
+    return Inference(terms, inferred, parameters, state, resampled=choice.resampled)
+
+
+def filter_particles(
+    parts: Parts, cloud: Cloud, seen: Observations, noise: tf.Tensor, particles: Particles
+) -> tuple[Cloud, Choice]:
+    """The particle filter alone, as for a bound, over all that was observed or a stretch of it.
+
+    Args:
+        parts: the networks.
+        cloud: particles before the first step.
+        seen: what steps read.
+        noise: standard normal [T, B K, Z].
+        particles: their number, and how they are drawn anew.
+    """
+    assert particles.resampling is not None and particles.noise is not None
+    return particle_filter(
+        parts.cell,
+        parts.emission,
+        cloud,
+        seen,
+        tf.cast(noise, parts.cell.compute_dtype),
+        particles.noise,
+        particles.number,
+        particles.resampling,
+    )
+
+
+def first_cloud(
+    parts: Parts, state: Structure, seen: Observations, num_particles: int | tf.Tensor
+) -> Cloud:
+    """Particles before the first step, from the state of each, [B K, .]."""
+    return Cloud.first(state, tf.shape(seen.mask)[1], num_particles, parts.wide_dtype)
+
+
+def rows_of(state: Structure, num_samples: int | tf.Tensor) -> Structure:
+    """A state [B, .] as that of samples, [B K, .]."""
+    return tf.nest.map_structure(lambda v: over_samples(v, num_samples, axis=0), state)
+
+
+def over_samples(x: tf.Tensor, num_samples: int | tf.Tensor, axis: int = 1) -> tf.Tensor:
     """[T, B, .] as [T, B K, .], each row K times."""
     if isinstance(num_samples, int) and num_samples == 1:
         return x
     return tf.repeat(x, num_samples, axis=axis)
+
+
+def _read(x: tf.Tensor | tuple[()], num_samples: int) -> tf.Tensor | None:
+    return None if isinstance(x, tuple) else over_samples(x, num_samples)
 
 
 def _masked(mask: tf.Tensor, term: tf.Tensor | None) -> tf.Tensor | None:

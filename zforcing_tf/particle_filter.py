@@ -2,7 +2,7 @@
 
 It runs in the one time loop, with prior and emission inside it, for who goes on at a step depends
 on how well the frames before it were explained. Nothing here asks for a gradient: training takes
-only the choice from here (`Filtered.ancestors`), and goes through `unroll.infer` again along it, so
+only the choice from here (`Choice.ancestors`), and goes through `unroll.infer` again along it, so
 that the gradient is that of the fast loop and all else happens after it, in large products. The
 choice itself counts as a constant (Maddison et al. 2017, who drop its score-function terms too).
 """
@@ -39,43 +39,58 @@ class Observations(NamedTuple):
     """[T, B] bool; steps that are not valid change no weight."""
 
 
-class Filtered(NamedTuple):
-    """What the filter found."""
+class Cloud(NamedTuple):
+    """Particles after the steps that were filtered so far."""
 
+    state: Structure
+    """Of each particle, [B N, .]; row b N + i is particle i of sequence b."""
+    log_weights: tf.Tensor
+    """Normalised, [B, N]."""
     bound: tf.Tensor
     """`sum_t log p(y[t] | y before t)`, estimated, [B] nats."""
-    ancestors: tf.Tensor
-    """[T, B N] int32: the row of the step before that each row goes on from."""
-    resampled: tf.Tensor
-    """[T, B] bool: where, before the step, particles were drawn anew."""
-    log_weights: tf.Tensor
-    """Normalised, after the last step, [B, N]."""
-    state: Structure
-    """Of each particle after the last step, [B N, .]."""
+
+    @classmethod
+    def first(cls, state: Structure, num_sequences: Any, particles: Any, dtype: Any) -> Cloud:
+        """Before any step: all weigh the same."""
+        weights = equal_weights(tf.zeros((num_sequences, particles), dtype))
+        return cls(state, weights, tf.zeros((num_sequences,), dtype))
+
+
+class Choice(NamedTuple):
+    """Who went on at each step."""
+
+    ancestors: tf.Tensor | None
+    """[T, B N] int32: the row of the step before that each row goes on from; None: itself."""
+    resampled: tf.Tensor | None
+    """[T, B] bool: where, before the step, particles were drawn anew; None: nowhere."""
 
 
 def particle_filter(
     cell: LatentCell,
     emission: Emission,
-    state: Structure,
+    cloud: Cloud,
     observations: Observations,
     noise: tf.Tensor,
     resampling_noise: tf.Tensor,
     particles: int,
     resampling: Resampling,
-) -> Filtered:
-    """Runs it.
+) -> tuple[Cloud, Choice]:
+    """Filters some steps.
 
     Args:
         cell: the model; its posterior proposes.
         emission: of the model.
-        state: before the first step, [B N, .]; row b N + i is particle i of sequence b.
+        cloud: before the first of these steps.
         observations: what is known of the sequences.
         noise: standard normal, of the latents, [T, B N, Z].
         resampling_noise: standard normal, [T, B, resampling.noise_size(N)].
         particles: N.
         resampling: when and how particles are drawn anew.
+
+    Returns:
+        The cloud after the last step, and who went on at each.
     """
+    log_prob_of = emission.scorer()
 
     def step(weights: Structure, before: Any, now: Any) -> tuple[Any, Any]:
         (state, log_weights), (seen, noise, draws) = before, now
@@ -96,7 +111,7 @@ def particle_filter(
         features, latent, q = _flipped((features, latent, q))
         skip, keep, targets = (_rows(v, particles) for v in (seen.skip, seen.keep, seen.targets))
         features = features if keep is None else features * keep
-        log_prob = emission.log_prob(emission(features, skip), targets)
+        log_prob = log_prob_of(emission(features, skip), targets)
         latent = widened(latent)
         increments = log_prob + normal(*p).log_prob(latent) - normal(*q).log_prob(latent)
         increments = tf.reshape(increments, tf.shape(log_weights))
@@ -105,21 +120,19 @@ def particle_filter(
         log_weights, total = weigh(log_weights, increments)
         return (state, log_weights), (total, ancestors, resampled[:, 0])
 
-    wide = tf.float64 if cell.compute_dtype == "float64" else tf.float32
-    rows = tf.shape(observations.mask)[1]
-    log_weights = equal_weights(tf.zeros((rows, particles), wide))
+    dtype = cloud.log_weights.dtype
     loop_major = observations._replace(
         given=_flipped(observations.given), context=_flipped(observations.context)
     )
     (state, log_weights), (totals, ancestors, resampled) = unroll(
         step,
         cell.loop_weights("posterior"),
-        (_flipped(state), log_weights),
+        (_flipped(cloud.state), cloud.log_weights),
         (loop_major, flipped(noise), resampling_noise),
-        (wide, tf.int32, tf.bool),
+        (dtype, tf.int32, tf.bool),
     )
-    bound = tf.reduce_sum(totals, axis=0)
-    return Filtered(bound, ancestors, resampled, log_weights, _flipped(state))
+    bound = cloud.bound + tf.reduce_sum(totals, axis=0)
+    return Cloud(_flipped(state), log_weights, bound), Choice(ancestors, resampled)
 
 
 def _flipped(structure: Structure) -> Structure:

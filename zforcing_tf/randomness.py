@@ -17,7 +17,9 @@ import tensorflow as tf
 
 from zforcing_tf.errors import UserError
 
-ALGORITHM = "philox"
+ALGORITHM = tf.random.Algorithm.PHILOX
+BLOCK = 4  # numbers that it makes at a time
+_SCRAMBLE = 0x02461E293EC8F720  # the key with which TensorFlow makes keys of seeds
 SAMPLE_STEP = 1_000_003
 """Sample k of a row that has the seed (s, i) has the seed (s + k SAMPLE_STEP, i)."""
 
@@ -57,30 +59,52 @@ def batch_noise(seed: tf.Tensor, rows: Rows, num_steps: tf.Tensor, width: int) -
     return noise[:, rows.offset : rows.offset + rows.local]
 
 
-def row_noise(seeds: tf.Tensor, num_steps: tf.Tensor, width: int) -> tf.Tensor:
+def row_noise(
+    seeds: tf.Tensor, num_steps: tf.Tensor, width: int | tf.Tensor, first: int | tf.Tensor = 0
+) -> tf.Tensor:
     """Noise of each row from its own seed.
 
     Args:
         seeds: [B, 2] int32.
         num_steps: T, scalar int32.
         width: numbers for each step of a row.
+        first: the step to begin at: what is drawn are steps `first` to `first + T - 1` of a longer
+            draw, without those before them.
 
     Returns:
         [T, B, width] float32, time-major.
     """
     size = num_steps * width
+    place = tf.cast(first, tf.int64) * tf.cast(width, tf.int64)
+    # From the start of a block; its numbers in front of the first one wanted are cut off.
+    block, before = place // BLOCK, tf.cast(place % BLOCK, tf.int32)
     spec = tf.TensorSpec((None,), tf.uint32)
     # `map_fn` fails on no rows at all, which is a replica's share at times: one row goes along.
     one_more = tf.concat([seeds, tf.zeros((1, 2), seeds.dtype)], axis=0)
-    bits = tf.map_fn(lambda seed: _bits(seed, size), one_more, fn_output_signature=spec)
-    noise = tf.reshape(_normal(bits[:-1])[:, :size], (tf.shape(seeds)[0], num_steps, width))
+    bits = tf.map_fn(
+        lambda seed: _bits(seed, before + size, block), one_more, fn_output_signature=spec
+    )
+    noise = _normal(bits[:-1])[:, before : before + size]
+    noise = tf.reshape(noise, (tf.shape(seeds)[0], num_steps, width))
     return tf.transpose(noise, (1, 0, 2))
 
 
-def _bits(seed: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """[size or size + 1] uint32, an even number. In one row: XLA orders other shapes otherwise."""
-    shape = [size + size % 2]
-    return tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg=ALGORITHM)
+def _bits(seed: tf.Tensor, size: tf.Tensor, block: int | tf.Tensor = 0) -> tf.Tensor:
+    """[size or size + 1] uint32, an even number, from a block of `stateless_uniform` on.
+
+    In one row: XLA orders other shapes otherwise.
+    """
+    scrambled = _philox(tf.constant([_SCRAMBLE], tf.uint64), tf.cast(seed, tf.uint64), [4])
+    key, stream = tf.unstack(tf.bitcast(tf.reshape(scrambled, (2, 2)), tf.uint64))
+    counter = tf.stack([tf.cast(block, tf.uint64), stream])
+    return _philox(key[tf.newaxis], counter, [size + size % 2])
+
+
+def _philox(key: tf.Tensor, counter: tf.Tensor, shape: Any) -> tf.Tensor:
+    """uint32 numbers; the counter [2] uint64 goes up by one for each block of them."""
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=shape, key=key, counter=counter, alg=ALGORITHM.value, dtype=tf.uint32
+    )
 
 
 def _normal(bits: tf.Tensor) -> tf.Tensor:

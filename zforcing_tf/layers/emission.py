@@ -126,11 +126,21 @@ class Emission(WeightedLayer):
 
     def log_prob(self, parameters: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """log p(x), [...] nats, of frames [..., D] or symbols [...]; a start symbol counts as 0."""
-        x = tf.maximum(x, 0) if self.family.symbols else tf.cast(x, parameters.dtype)
-        if not self.autoregressive:
-            return self.family.distribution(parameters).log_prob(x)
-        each = self.number_family.distribution(self.network(parameters, x))
-        return tf.reduce_sum(each.log_prob(x[..., tf.newaxis]), axis=-1)
+        return self.scorer()(parameters, x)
+
+    def scorer(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """`log_prob`, with its weights made now: outside of a loop that scores with it."""
+        family, network = self.family, self.network if self.autoregressive else None
+        weights = None if network is None else network.dense()
+
+        def log_prob(parameters: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+            x = tf.maximum(x, 0) if family.symbols else tf.cast(x, parameters.dtype)
+            if network is None:
+                return family.distribution(parameters).log_prob(x)
+            each = self.number_family.distribution(network(parameters, x, weights))
+            return tf.reduce_sum(each.log_prob(x[..., tf.newaxis]), axis=-1)
+
+        return log_prob
 
     @property
     def noise_size(self) -> int:

@@ -26,6 +26,15 @@ class Rows(NamedTuple):
     """[D, M, P]: from the hidden layer to the parameters of x[d]."""
 
 
+class Dense(NamedTuple):
+    """The masked weights of all numbers of a frame at once."""
+
+    from_x: tf.Tensor
+    """[D, M + D P]: from x to the hidden layer and to the parameters."""
+    output: tf.Tensor
+    """[M, D P]: from the hidden layer to the parameters."""
+
+
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
 class MaskedNetwork(WeightedLayer):
     """From what is given, and from the numbers before x[d] in its frame, to the parameters of x[d].
@@ -97,18 +106,25 @@ class MaskedNetwork(WeightedLayer):
     def _degrees(self) -> np.ndarray:
         return np.arange(self.hidden_size) * self.frame_size // max(self.hidden_size, 1)
 
-    def call(self, given: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    def dense(self) -> Dense:
+        """The weights of `call`; made before a loop over frames, not in it."""
+        d, m, p = self.frame_size, self.hidden_size, self.parameter_size
+        from_x = tf.concat([self._hidden(), tf.reshape(self._direct(), (d, d * p))], axis=1)
+        return Dense(from_x, tf.reshape(self._output(), (m, d * p)))
+
+    def call(self, given: tf.Tensor, x: tf.Tensor, weights: Dense | None = None) -> tf.Tensor:
         """Parameters [..., D, P] of frames that are known, in two products.
 
         Args:
             given: [..., M + D P].
             x: [..., D].
+            weights: `dense()`, if it was made before.
         """
         d, m, p = self.frame_size, self.hidden_size, self.parameter_size
-        from_x = tf.concat([self._hidden(), tf.reshape(self._direct(), (d, d * p))], axis=1)
-        hidden, parameters = tf.split(given + linear(x, from_x), [m, d * p], axis=-1)
+        weights = weights or self.dense()
+        hidden, parameters = tf.split(given + linear(x, weights.from_x), [m, d * p], axis=-1)
         if m:  # oneDNN may abort the process over a product with a size of zero
-            parameters += linear(lrelu3(hidden), tf.reshape(self._output(), (m, d * p)))
+            parameters += linear(lrelu3(hidden), weights.output)
         return tf.reshape(parameters, tf.concat([tf.shape(x), [p]], 0))
 
     def draw(
