@@ -110,7 +110,7 @@ class Answers:
             wanted: what to keep of a window, structure of [T, B, ...].
             dtypes: of it.
         """
-        state, seen, _ = inference.observe(self._parts, self._parts.sequences(x, lengths))
+        state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
 
         def explain(state: Structure, first: tf.Tensor, end: tf.Tensor) -> tuple[Any, Any]:
             noise = row_noise(seeds, end - first, self._cell.latent_size, first)
@@ -135,7 +135,7 @@ class Answers:
         """`sum_t log w[t]` of samples `first` to `first + count - 1` of each row, [B, count]."""
         rows, steps = tf.shape(x)[0], tf.shape(x)[1]
         particles = Particles(count, weighed=True)
-        state, seen, _ = inference.observe(self._parts, self._parts.sequences(x, lengths))
+        state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
         seeds = _sample_seeds(seeds, first, count)
 
         def explain(before: Structure, first: tf.Tensor, end: tf.Tensor) -> tuple[Any, Any]:
@@ -192,7 +192,7 @@ class Answers:
         resampling: Resampling,
     ) -> Cloud:
         rows, steps = tf.shape(x)[0], tf.shape(x)[1]
-        state, seen, _ = inference.observe(self._parts, self._parts.sequences(x, lengths))
+        state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
         own, drawing = _sample_seeds(seeds, 0, count), _apart(seeds, _FOR_RESAMPLING)
 
         def explain(before: Cloud, first: tf.Tensor, end: tf.Tensor) -> tuple[Cloud, Any]:

@@ -139,6 +139,19 @@ class RunConfig(Section):
         "float32", "Floating-point type of weights and computations."
     )
     enable_xla: bool = setting(False, "Whether to compile the step with XLA.", resumable=True)
+    concurrent_parts: int = setting(
+        1,
+        "Parts of a batch that cores work on side by side, for networks too small to keep them busy "
+        "otherwise.",
+        minimum=1,
+        resumable=True,
+    )
+    recompute: bool = setting(
+        False,
+        "Whether training on long sequences computes windows of time twice rather than keep what "
+        "they leave: a third of the memory or less, for a third more time.",
+        resumable=True,
+    )
     distribution_strategy: Literal["off", "one_device", "mirrored"] = setting(
         "off", "How to spread a batch over devices.", resumable=True
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -13,8 +13,9 @@ from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.objectives import Terms
 from zforcing_tf.particle_filter import Choice, Cloud, Observations, particle_filter
+from zforcing_tf.recompute import recomputed
 from zforcing_tf.resampling import Resampling
-from zforcing_tf.unroll import Structure
+from zforcing_tf.unroll import Structure, Training
 
 
 class Parts(NamedTuple):
@@ -73,14 +74,17 @@ class Inference(NamedTuple):
     """What the pass gives, time-major; B counts samples of sequences where there are several."""
 
     terms: Terms
-    inferred: unroll.Inferred
-    parameters: tf.Tensor
+    inferred: Any = None
+    """`unroll.Inferred`; None, like the next one, where training computes windows of time again."""
+    parameters: tf.Tensor | None = None
     """Emission parameters, float32 at least."""
-    state: Structure
+    state: Structure = None
     """After the last step."""
     backward_states: tf.Tensor | None = None
     resampled: tf.Tensor | None = None
     """[T, B] bool: where a particle filter drew the samples of a sequence anew, before the step."""
+    log_weights: tf.Tensor | None = None
+    """Of a particle filter, after the last step, normalised, [B, K]."""
 
 
 def sequences(first_input: tf.Tensor, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
@@ -109,7 +113,7 @@ def infer(
     state: Structure = None,
     backward_state: Structure = None,
     start_is_data: bool = False,
-    training: bool = False,
+    training: Training = False,
     particles: Particles = ONE_SAMPLE,
 ) -> Inference:
     """Posterior, and all terms of the objective.
@@ -126,57 +130,132 @@ def infer(
         training: whether the gradient will be asked for.
         particles: samples of the latents of each sequence, and how they go on.
     """
-    state, seen, backward_states = observe(parts, sequences, keep, state, backward_state, training)
-    count = particles.number
-    found = explain(parts, rows_of(state, count), seen, noise, training, particles)
+    inputs, targets, mask = sequences
+    cell = parts.cell
+    state = cell.initial_state(tf.shape(mask)[1]) if state is None else state
+    ahead = cell.run_ahead(state, inputs, keep.inputs if keep else None, training)
+    context = cell.context(ahead, targets, mask, backward_state, training)
+    predicted = mask if start_is_data else tf.concat([tf.zeros_like(mask[:1]), mask[1:]], axis=0)
+    steps = _Steps(
+        sequences,
+        () if keep is None else keep,
+        ahead,
+        context.posterior,
+        () if context.backward_states is None else context.backward_states,
+        predicted,
+        noise,
+        () if particles.noise is None else particles.noise,
+    )
+    rows_state = rows_of(state, particles.number)
+    if training == "recompute":
+        return _infer_in_windows(parts, rows_state, steps, particles)
+    found = _infer_steps(parts, rows_state, steps, training, particles)
+    return found._replace(backward_states=context.backward_states)
+
+
+class _Steps(NamedTuple):
+    """What is read of each step, structures of [T, ...]; () where there is none."""
+
+    sequences: Sequences
+    keep: Keep | tuple[()]
+    ahead: Structure
+    context: Structure
+    backward_states: tf.Tensor | tuple[()]
+    predicted: tf.Tensor
+    """[T, B] bool: frames that the backward emission predicts."""
+    noise: tf.Tensor
+    drawing: tf.Tensor | tuple[()]
+    """`Particles.noise`."""
+
+
+def _infer_steps(
+    parts: Parts,
+    state: Structure,
+    steps: _Steps,
+    training: Training,
+    particles: Particles,
+    log_weights: tf.Tensor | None = None,
+) -> Inference:
+    """All terms of some steps, from the state of each sample before them."""
+    count, drawing = particles.number, steps.drawing
+    particles = particles._replace(noise=None if isinstance(drawing, tuple) else drawing)
+    keep = None if isinstance(steps.keep, tuple) else steps.keep
+    seen = _seen(parts, steps.sequences, steps.ahead, steps.context, keep)
+    found = explain(parts, state, seen, steps.noise, training, particles, log_weights)
     inferred, auxiliary, backward = found.inferred, None, None
     if parts.auxiliary is not None:
-        target = over_samples(backward_states, count)
+        target = over_samples(steps.backward_states, count)
         auxiliary = parts.auxiliary(inferred.past, inferred.latent, target)
+        auxiliary = _masked(over_samples(steps.sequences.mask, count), auxiliary)
     if parts.backward_emission is not None:
-        parameters = parts.backward_emission(backward_states)
-        backward = parts.backward_emission.log_prob(parameters, sequences.inputs)
-        if not start_is_data:
-            backward = tf.concat([tf.zeros_like(backward[:1]), backward[1:]], axis=0)
-        backward = over_samples(backward, count)
-    mask = over_samples(sequences.mask, count)
-    terms = found.terms._replace(
-        auxiliary=_masked(mask, auxiliary), backward=_masked(mask, backward)
+        parameters = parts.backward_emission(steps.backward_states)
+        backward = parts.backward_emission.log_prob(parameters, steps.sequences.inputs)
+        backward = over_samples(_masked(steps.predicted, backward), count)
+    return found._replace(terms=found.terms._replace(auxiliary=auxiliary, backward=backward))
+
+
+def _infer_in_windows(
+    parts: Parts, state: Structure, steps: _Steps, particles: Particles
+) -> Inference:
+    """`_infer_steps` for training on long sequences: terms alone, their gradient by recomputing."""
+    filters = particles.resampling is not None
+    weights: Structure = ()
+    if filters:
+        rows = tf.shape(steps.sequences.mask)[1]
+        weights = Cloud.first(state, rows, particles.number, parts.wide_dtype).log_weights
+    names = ["log_prob", "kl"]
+    names += ["auxiliary"] * (parts.auxiliary is not None)
+    names += ["backward"] * (parts.backward_emission is not None)
+    names += ["log_ratio"] * particles.weighed
+
+    def run(carried: Structure, steps: _Steps) -> tuple[Structure, Structure]:
+        state, weights = carried
+        before = weights if filters else None
+        found = _infer_steps(parts, state, steps, True, particles, before)
+        terms = [getattr(found.terms, name) for name in names]
+        after = tf.stop_gradient(found.log_weights) if filters else ()
+        return (found.state, after), (terms, found.resampled if filters else ())
+
+    layers = [part for part in parts if part is not None]
+    dtypes = ([parts.wide_dtype] * len(names), tf.bool if filters else ())
+    (state, _), (terms, resampled) = recomputed(run, layers, (state, weights), steps, dtypes)
+    return Inference(
+        Terms(**dict(zip(names, terms, strict=True))),
+        state=state,
+        resampled=resampled if filters else None,
     )
-    return found._replace(terms=terms, backward_states=backward_states)
 
 
-def observe(
-    parts: Parts,
-    sequences: Sequences,
-    keep: Keep | None = None,
-    state: Structure = None,
-    backward_state: Structure = None,
-    training: bool = False,
-) -> tuple[Structure, Observations, tf.Tensor | None]:
+def observe(parts: Parts, sequences: Sequences) -> tuple[Structure, Observations]:
     """What is known before the loop, once for all samples of a sequence.
 
-    Arguments are those of `infer`.
-
     Returns:
-        The state before the first step, [B, .]; what steps read; backward states.
+        The state before the first step, [B, .]; what steps read.
     """
+    cell = parts.cell
+    state = cell.initial_state(tf.shape(sequences.mask)[1])
+    ahead = cell.run_ahead(state, sequences.inputs)
+    context = cell.context(ahead, sequences.targets, sequences.mask)
+    return state, _seen(parts, sequences, ahead, context.posterior)
+
+
+def _seen(
+    parts: Parts,
+    sequences: Sequences,
+    ahead: Structure,
+    context: Structure,
+    keep: Keep | None = None,
+) -> Observations:
     inputs, targets, mask = sequences
-    cell, emission = parts.cell, parts.emission
-    if state is None:
-        state = cell.initial_state(tf.shape(mask)[1])
-    given = cell.precompute(state, cell.drive(inputs, keep.inputs if keep else None), training)
-    context = cell.context(given, targets, mask, backward_state, training)
-    skip = emission.skip(cell, inputs)
-    seen = Observations(
-        given=given,
-        context=context.posterior,
+    skip = parts.emission.skip(parts.cell, inputs)
+    return Observations(
+        given=parts.cell.given(ahead, inputs, keep.inputs if keep else None),
+        context=context,
         skip=() if skip is None else skip,
         keep=() if keep is None else keep.features,
         targets=targets,
         mask=mask,
     )
-    return state, seen, context.backward_states
 
 
 def explain(
@@ -184,8 +263,9 @@ def explain(
     state: Structure,
     seen: Observations,
     noise: tf.Tensor,
-    training: bool = False,
+    training: Training = False,
     particles: Particles = ONE_SAMPLE,
+    log_weights: tf.Tensor | None = None,
 ) -> Inference:
     """Samples of the latents of what was observed, and the terms of the bound.
 
@@ -198,12 +278,15 @@ def explain(
         noise: standard normal [T, B K, Z].
         training: whether the gradient will be asked for.
         particles: samples of the latents of each sequence, and how they go on.
+        log_weights: of particles before the first step, [B, K]; by default they weigh the same.
     """
     cell, emission, count = parts.cell, parts.emission, particles.number
     choice = Choice(None, None)
     if particles.resampling is not None:
         cloud = first_cloud(parts, state, seen, count)
-        _, choice = filter_particles(parts, cloud, seen, noise, particles)
+        cloud = cloud if log_weights is None else cloud._replace(log_weights=log_weights)
+        cloud, choice = filter_particles(parts, cloud, seen, noise, particles)
+        log_weights = cloud.log_weights
     state, inferred = unroll.infer(
         cell,
         state,
@@ -226,7 +309,9 @@ def explain(
         terms = terms._replace(log_ratio=log_q - log_p)
     mask = over_samples(seen.mask, count)
     terms = Terms(*(_masked(mask, term) for term in terms))
-    return Inference(terms, inferred, parameters, state, resampled=choice.resampled)
+    return Inference(
+        terms, inferred, parameters, state, resampled=choice.resampled, log_weights=log_weights
+    )
 
 
 def filter_particles(

@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from zforcing_tf.products import Operation, Product
+from zforcing_tf.products import Operation, Pointwise, Product
 from zforcing_tf.unroll import Step, Structure, loop
 
 Tensors = list[tf.Tensor]
@@ -151,6 +151,7 @@ def _replay(
         if isinstance(operation, Product):
             applied.append((operation, inputs[0]))
             return operation.replay(inputs[0], result)
+        assert isinstance(operation, Pointwise)
         return operation.replay(inputs, kept)
 
     return replay
@@ -159,9 +160,7 @@ def _replay(
 def _replaced(weights: Structure, by: Sequence[Any]) -> Structure:
     """The structure with `by` in place of its operations, in order."""
     left = iter(by)
-    return tf.nest.map_structure(
-        lambda w: next(left) if isinstance(w, Operation) else w, weights
-    )
+    return tf.nest.map_structure(lambda w: next(left) if isinstance(w, Operation) else w, weights)
 
 
 def _packed(state: Structure, flat_state: Any, inputs: Structure, flat_inputs: Any) -> Any:

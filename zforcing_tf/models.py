@@ -159,7 +159,9 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
         spec.frame_size, model.embedding_size, FAMILIES[family].symbols, init, dtype=dtype
     )
     cell = _cell(model, embedding, dtype)
-    schedules = {name: _schedule(objective, name) for name in ("kl", "auxiliary", "backward")}
+    schedules: dict[str, Any] = {
+        name: _schedule(objective, name) for name in ("kl", "auxiliary", "backward")
+    }
 
     def emission(
         feature_size: int, skip_size: int, hidden_size: int, autoregressive: bool
@@ -202,6 +204,8 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
         dropout=model.dropout,
         clip_norm=config.optimizer.clip_norm,
         enable_xla=config.run.enable_xla,
+        parts=config.run.concurrent_parts,
+        recompute=config.run.recompute,
         seed=config.run.seed,
         name=model.model,
         dtype=dtype,

@@ -27,7 +27,7 @@ class Observations(NamedTuple):
     """What the filter reads at each step, structures of [T, B, .]."""
 
     given: Structure
-    """`cell.precompute(state, drive)`."""
+    """`cell.given(ahead, x)`."""
     context: Structure
     """`Context.posterior`."""
     skip: tf.Tensor | tuple[()]

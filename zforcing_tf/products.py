@@ -91,7 +91,8 @@ class Product(Operation):
 
     def with_tensors(self, tensors: Sequence[tf.Tensor]) -> Product:
         """The same product of other weights."""
-        return Product(*tensors, *[None] * (2 - len(tensors)), keep=self.keep)
+        kernel, *bias = tensors
+        return Product(kernel, *bias, keep=self.keep)
 
     def record(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         """The result [N, B] and its first numbers [keep, B]."""

@@ -48,6 +48,7 @@ class SequenceModel(keras.Model):
         clip_norm: global norm to which gradients are clipped.
         enable_xla: whether forward and backward pass of the training step are compiled with XLA.
         parts: in how many parts the training step computes a batch, side by side.
+        recompute: whether training computes windows of time twice rather than keep what they leave.
         seed: of all noise.
     """
 
@@ -65,6 +66,7 @@ class SequenceModel(keras.Model):
         clip_norm: float = 100.0,
         enable_xla: bool = False,
         parts: int = 1,
+        recompute: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +82,7 @@ class SequenceModel(keras.Model):
         self.clip_norm = clip_norm
         self.enable_xla = enable_xla
         self.parts = parts
+        self.recompute = recompute
         self.seed = seed
         self.step_counter = self.add_weight(
             name="step",
@@ -175,7 +178,11 @@ class SequenceModel(keras.Model):
         particles = Particles(bound.num_samples, weighed, resampling, noise.resampling)
         with tf.GradientTape() as tape:
             inference = self.infer(
-                self.sequences(x, lengths), noise.latent, keep, training=True, particles=particles
+                self.sequences(x, lengths),
+                noise.latent,
+                keep,
+                training="recompute" if self.recompute else True,
+                particles=particles,
             )
             terms = inference.terms
             losses = objectives.loss(terms, weights, bound, inference.resampled)
@@ -363,6 +370,7 @@ class SequenceModel(keras.Model):
             "clip_norm": self.clip_norm,
             "enable_xla": self.enable_xla,
             "parts": self.parts,
+            "recompute": self.recompute,
             "seed": self.seed,
         }
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Structure = Any
 """A tensor, or a (named) tuple of structures."""
+Training = bool | Literal["recompute"]
+"""Whether a gradient will be asked for; "recompute": of sequences so long that only states at the
+edges of windows are kept (`recompute.py`)."""
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
@@ -70,7 +73,7 @@ def unroll(
     output_dtypes: Structure,
     *,
     reverse: bool = False,
-    training: bool = False,
+    training: Training = False,
 ) -> tuple[Structure, Structure]:
     """Runs a step over time.
 
@@ -142,7 +145,7 @@ def infer(
     given: Structure,
     context: Structure,
     noise: tf.Tensor,
-    training: bool = False,
+    training: Training = False,
     particles: int = 1,
     ancestors: tf.Tensor | None = None,
 ) -> tuple[Structure, Inferred]:
@@ -151,8 +154,8 @@ def infer(
     Args:
         cell: the model.
         state: before the first step, of each particle.
-        given: `cell.precompute(state, cell.drive(x))`, structure of [T, B, .].
-        context: `cell.context(given, y, mask).posterior`, structure of [T, B, .].
+        given: `cell.given(ahead, x)`, structure of [T, B, .].
+        context: `cell.context(ahead, y, mask).posterior`, structure of [T, B, .].
         noise: standard normal, [T, B K, Z].
         training: see `unroll`.
         particles: K, samples of each sequence; row b K + k is the k-th of sequence b.

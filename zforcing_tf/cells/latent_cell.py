@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian
 from zforcing_tf.layers.embedding import Embedding
-from zforcing_tf.layers.recurrent_core import CoreState, CoreWeights, RecurrentCore
+from zforcing_tf.layers.gates import CoreState
+from zforcing_tf.layers.recurrent_core import CoreWeights, RecurrentCore
 from zforcing_tf.layers.weights import deserialised, serialised
-from zforcing_tf.unroll import Structure
+from zforcing_tf.unroll import Structure, Training
 
 LatentFrom = Literal["posterior", "prior"]
 
@@ -67,7 +68,7 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     """One step of a sequential latent-variable model, in two halves around its latent.
 
     The half before the latent (`condition`) gives all that z[t] may depend on, the half after it
-    (`advance`) the next state and what the emission sees. `drive`, `precompute` and `context` do
+    (`advance`) the next state and what the emission sees. `run_ahead`, `given` and `context` do
     before the loop, in large products, what needs no latent; `prior` runs after it, on [T, B, .],
     from what `past` kept.
 
@@ -130,31 +131,46 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         """
         return self.core.drive(self.embedding, x, keep)
 
-    def precompute(self, state: Structure, drive: tf.Tensor, training: bool = False) -> Structure:
-        """What `condition` needs of the data, when all inputs are known: [T, B, .].
-
-        The drive, unless the cell can do more before it knows a latent.
+    def run_ahead(
+        self,
+        state: Structure,
+        x: tf.Tensor,
+        keep: tf.Tensor | None = None,
+        training: Training = False,
+    ) -> Structure:
+        """What of the recurrence needs no latent, over a whole sequence: [T, B, .]; or nothing.
 
         Args:
             state: before the first step.
-            drive: [T, B, G].
+            x: inputs, [T, B, .].
+            keep: dropout factors [T, B, E] on e(x), or None.
             training: whether the gradient will be asked for.
         """
-        return drive
+        return ()
+
+    def given(self, ahead: Structure, x: tf.Tensor, keep: tf.Tensor | None = None) -> Structure:
+        """What `condition` needs of the data, when inputs are known: [T, B, .]. By default a drive.
+
+        Args:
+            ahead: what `run_ahead` gave, of all steps or of a stretch of them.
+            x: inputs, [T, B, .].
+            keep: dropout factors [T, B, E] on e(x), or None.
+        """
+        return self.drive(x, keep)
 
     @abc.abstractmethod
     def context(
         self,
-        given: Structure,
+        ahead: Structure,
         targets: tf.Tensor,
         mask: tf.Tensor,
         initial_state: Structure = None,
-        training: bool = False,
+        training: Training = False,
     ) -> Context:
         """What the posterior sees of the data.
 
         Args:
-            given: what `precompute` made.
+            ahead: what `run_ahead` gave.
             targets: y, [T, B, D] or [T, B] int32.
             mask: [T, B] bool, true on valid steps.
             initial_state: where an encoder starts; zeros by default.
@@ -169,7 +185,7 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     def condition(self, weights: Structure, state: Structure, given: Structure) -> Structure:
         """All that z[t] may depend on: the half of the step before the latent.
 
-        `given` is the drive [G, B] of the step, or what `precompute` made of it.
+        `given` is the drive [G, B] of the step, or what the method `given` made.
         """
 
     @abc.abstractmethod

@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, LatentFrom, Weights
-from zforcing_tf.layers.recurrent_core import CoreState
+from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
+from zforcing_tf.unroll import Training
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -24,7 +25,12 @@ class RNNCell(LatentCell):
     latent_size = 0
 
     def context(
-        self, given: Any, targets: Any, mask: Any, initial_state: Any = None, training: bool = False
+        self,
+        ahead: Any,
+        targets: Any,
+        mask: Any,
+        initial_state: Any = None,
+        training: Training = False,
     ) -> Context:
         return Context((), None)
 

@@ -13,6 +13,7 @@ from zforcing_tf.layers.encoder import Encoder
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
 from zforcing_tf.products import Product
+from zforcing_tf.unroll import Training
 
 
 class Step(NamedTuple):
@@ -38,15 +39,23 @@ class SRNNCell(LatentCell):
     backward_encoder: Encoder
     prior_network: ConditionalGaussian
 
-    def precompute(self, state: LatentState, drive: tf.Tensor, training: bool = False) -> Step:
-        core = self.core.run(drive, state.core, training=training)
-        return Step(core, self.prior_network.mlp.share(0, core.h, bias=True))
+    def run_ahead(self, state: LatentState, x: Any, keep: Any = None, training: Any = False) -> Any:
+        return self.core.states(self.embedding, x, state.core, keep, training)
+
+    def given(self, ahead: Any, x: Any, keep: Any = None) -> Step:
+        return Step(ahead, self.prior_network.mlp.share(0, ahead.h, bias=True))
 
     def context(
-        self, given: Any, targets: Any, mask: Any, initial_state: Any = None, training: bool = False
+        self,
+        ahead: Any,
+        targets: Any,
+        mask: Any,
+        initial_state: Any = None,
+        training: Training = False,
     ) -> Context:
-        drive = self.backward_encoder.drive(self.embedding, targets, given.core.h)
-        states = self.backward_encoder(drive, mask, initial_state=initial_state, training=training)
+        states = self.backward_encoder.states(
+            self.embedding, targets, mask, ahead.h, initial_state, training
+        )
         return Context(self.posterior_network.mlp.share(0, states, bias=True), None)
 
     def loop_weights(self, latent_from: LatentFrom) -> Step:

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, LatentFrom, Weights
 from zforcing_tf.layers.encoder import Encoder
-from zforcing_tf.layers.recurrent_core import CoreState
+from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
+from zforcing_tf.unroll import Training
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -29,10 +30,16 @@ class STORNCell(LatentCell):
     forward_encoder: Encoder
 
     def context(
-        self, given: Any, targets: Any, mask: Any, initial_state: Any = None, training: bool = False
+        self,
+        ahead: Any,
+        targets: Any,
+        mask: Any,
+        initial_state: Any = None,
+        training: Training = False,
     ) -> Context:
-        drive = self.forward_encoder.drive(self.embedding, targets)
-        states = self.forward_encoder(drive, mask, initial_state=initial_state, training=training)
+        states = self.forward_encoder.states(
+            self.embedding, targets, mask, None, initial_state, training
+        )
         return Context(self.posterior_network(states), None)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:

@@ -10,8 +10,9 @@ import tensorflow as tf
 from zforcing_tf.cells.latent_cell import Context, LatentCell, LatentFrom, LatentState, Weights
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and_scale
 from zforcing_tf.layers.mlp import MLP
-from zforcing_tf.layers.recurrent_core import CoreState
+from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
+from zforcing_tf.unroll import Training
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -31,7 +32,12 @@ class VRNNCell(LatentCell):
     prior_network: ConditionalGaussian
 
     def context(
-        self, given: Any, targets: Any, mask: Any, initial_state: Any = None, training: bool = False
+        self,
+        ahead: Any,
+        targets: Any,
+        mask: Any,
+        initial_state: Any = None,
+        training: Training = False,
     ) -> Context:
         mlp = self.posterior_network.mlp
         hidden = self.embedding.project(targets, mlp.share_kernel(1), mlp.read(mlp.bias_1))

@@ -11,8 +11,9 @@ from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, Lat
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and_scale
 from zforcing_tf.layers.encoder import Encoder
 from zforcing_tf.layers.mlp import MLP
-from zforcing_tf.layers.recurrent_core import CoreState
+from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
+from zforcing_tf.unroll import Training
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -31,10 +32,16 @@ class ZForcingCell(LatentCell):
     prior_network: ConditionalGaussian
 
     def context(
-        self, given: Any, targets: Any, mask: Any, initial_state: Any = None, training: bool = False
+        self,
+        ahead: Any,
+        targets: Any,
+        mask: Any,
+        initial_state: Any = None,
+        training: Training = False,
     ) -> Context:
-        drive = self.backward_encoder.drive(self.embedding, targets)
-        states = self.backward_encoder(drive, mask, initial_state=initial_state, training=training)
+        states = self.backward_encoder.states(
+            self.embedding, targets, mask, None, initial_state, training
+        )
         return Context(self.posterior_network.mlp.share(1, states, bias=True), states)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:

@@ -8,9 +8,12 @@ import keras
 import tensorflow as tf
 
 from zforcing_tf.layers.embedding import Embedding
-from zforcing_tf.layers.recurrent_core import CoreKind, CoreState, RecurrentCore
+from zforcing_tf.layers.gates import CoreState
+from zforcing_tf.layers.recurrent_core import CoreKind, RecurrentCore
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
 from zforcing_tf.products import linear
+from zforcing_tf.recompute import recomputed
+from zforcing_tf.unroll import Training
 
 Direction = Literal["backward", "forward"]
 
@@ -60,12 +63,37 @@ class Encoder(WeightedLayer):
         drive = self.core.drive(embedding, targets)
         return drive if beside is None else drive + linear(beside, self.read(self.beside_kernel))
 
+    def states(
+        self,
+        embedding: Embedding,
+        targets: tf.Tensor,
+        mask: tf.Tensor,
+        beside: tf.Tensor | None = None,
+        initial_state: CoreState | None = None,
+        training: Training = False,
+    ) -> tf.Tensor:
+        """States b [T, B, H] from y and d: `drive` and `call` at once."""
+        state = initial_state or self.core.initial_state(tf.shape(mask)[1])
+        backward = self.direction == "backward"
+
+        def run(state: CoreState, now: Any) -> tuple[CoreState, tf.Tensor]:
+            targets, mask, *beside = now
+            drive = self.drive(embedding, targets, *beside)
+            states = self.core.run(drive, state, mask, backward, training)
+            return tf.nest.map_structure(lambda v: v[0 if backward else -1], states), states.h
+
+        inputs = (targets, mask) if beside is None else (targets, mask, beside)
+        if training != "recompute":
+            return run(state, inputs)[1]
+        layers, dtype = (embedding, self), tf.as_dtype(self.compute_dtype)
+        return recomputed(run, layers, state, inputs, dtype, reverse=backward)[1]
+
     def call(
         self,
         drive: tf.Tensor,
         mask: tf.Tensor,
         initial_state: CoreState | None = None,
-        training: bool = False,
+        training: Training = False,
     ) -> tf.Tensor:
         """States b, [T, B, H].
 

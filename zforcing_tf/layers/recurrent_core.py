@@ -12,7 +12,8 @@ from zforcing_tf.layers.gates import CoreState, GRUGates, GRUState, LSTMGates, L
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
 from zforcing_tf.products import Product, flipped
-from zforcing_tf.unroll import unroll
+from zforcing_tf.recompute import recomputed
+from zforcing_tf.unroll import Training, unroll
 
 Condition = Literal["concat", "layer_norm"]
 CoreKind = Literal["lstm", "gru"]
@@ -181,7 +182,7 @@ class RecurrentCore(WeightedLayer):
         state: CoreState,
         mask: tf.Tensor | None = None,
         reverse: bool = False,
-        training: bool = False,
+        training: Training = False,
     ) -> CoreState:
         """States after each step [T, B, H], of a network without a latent.
 
@@ -206,6 +207,26 @@ class RecurrentCore(WeightedLayer):
         weights = self.loop_weights()
         _, states = unroll(step, weights, first, inputs, dtypes, reverse=reverse, training=training)
         return tf.nest.map_structure(flipped, states)
+
+    def states(
+        self,
+        embedding: Embedding,
+        x: tf.Tensor,
+        state: CoreState,
+        keep: tf.Tensor | None = None,
+        training: Training = False,
+    ) -> CoreState:
+        """States after each step [T, B, H] from x [T, B, .]: `drive` and `run` at once."""
+
+        def run(state: CoreState, now: Any) -> tuple[CoreState, CoreState]:
+            states = self.run(self.drive(embedding, *now), state, training=training)
+            return tf.nest.map_structure(lambda v: v[-1], states), states
+
+        inputs = (x,) if keep is None else (x, keep)
+        if training != "recompute":
+            return run(state, inputs)[1]
+        dtypes = tf.nest.map_structure(lambda v: v.dtype, state)
+        return recomputed(run, (embedding, self), state, inputs, dtypes)[1]
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
