@@ -141,8 +141,8 @@ class RunConfig(Section):
     enable_xla: bool = setting(False, "Whether to compile the step with XLA.", resumable=True)
     concurrent_parts: int = setting(
         1,
-        "Parts of a batch that cores work on side by side, for networks too small to keep them busy "
-        "otherwise.",
+        "Parts of a batch that cores work on side by side, where networks are too small to keep "
+        "them busy otherwise.",
         minimum=1,
         resumable=True,
     )

@@ -64,75 +64,96 @@ class Product(Operation):
     instead of T small ones.
 
     Args:
-        kernel: [K, N].
-        bias: [N], or None.
-        keep: the first so many numbers of the result are kept for the gradient of what follows, all
-            by default; none of what goes into an `Operation` alone, which keeps what it needs.
+        kernels: [K, N] each; those that meet the same x are multiplied as one.
+        bias: [N], of the first kernel, or None.
+        keep: for each kernel, whether the gradient of what follows needs the result: not where it
+            goes into a `Pointwise` alone, which keeps what it needs. By default all are kept.
     """
 
     def __init__(
-        self, kernel: tf.Tensor, bias: tf.Tensor | None = None, keep: int | None = None
+        self,
+        *kernels: tf.Tensor,
+        bias: tf.Tensor | None = None,
+        keep: Sequence[bool] | None = None,
     ) -> None:
-        self.kernel = kernel
+        self.kernels = kernels
         self.bias = bias
-        self.keep = kernel.shape[1] if keep is None else keep
-        self.num_kept = int(self.keep > 0)
-        self._transposed = tf.transpose(kernel)  # here, once, rather than at each step
+        self.keep = [True] * len(kernels) if keep is None else list(keep)
+        self.num_kept = sum(self.keep)
+        self.sizes = [kernel.shape[1] for kernel in kernels]
+        self._merged = kernels[0] if len(kernels) == 1 else tf.concat(kernels, 1)
+        self._transposed = tf.transpose(self._merged)  # here, once, rather than at each step
 
-    def __call__(self, *inputs: tf.Tensor) -> tf.Tensor:
-        """[N, B] from [K, B]."""
-        y = tf.matmul(self._transposed, *inputs)
-        return y if self.bias is None else y + self.bias[:, tf.newaxis]
+    def __call__(self, *inputs: tf.Tensor) -> Any:
+        """[N, B] from [K, B]; of several kernels, a list of these."""
+        results = self._results(*inputs)
+        return results if len(results) > 1 else results[0]
+
+    def _results(self, x: tf.Tensor) -> list[tf.Tensor]:
+        y = tf.matmul(self._transposed, x)
+        results = [y] if len(self.kernels) == 1 else tf.split(y, self.sizes, axis=0)
+        if self.bias is not None:
+            results[0] += self.bias[:, tf.newaxis]
+        return results
 
     @property
     def tensors(self) -> list[tf.Tensor]:
-        """Kernel and, if any, bias."""
-        return [self.kernel] if self.bias is None else [self.kernel, self.bias]
+        """Kernels and, if any, the bias."""
+        return [*self.kernels, *([] if self.bias is None else [self.bias])]
 
     def with_tensors(self, tensors: Sequence[tf.Tensor]) -> Product:
         """The same product of other weights."""
-        kernel, *bias = tensors
-        return Product(kernel, *bias, keep=self.keep)
+        count = len(self.kernels)
+        bias = None if self.bias is None else tensors[count]
+        return Product(*tensors[:count], bias=bias, keep=self.keep)
 
-    def record(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """The result [N, B] and its first numbers [keep, B]."""
-        y = self(*inputs)
-        return y, [y[: self.keep]] if self.num_kept else []
+    def record(self, *inputs: tf.Tensor) -> tuple[Any, Sequence[tf.Tensor]]:
+        """The result, and what is kept of it."""
+        results = self._results(*inputs)
+        kept = [result for result, keep in zip(results, self.keep, strict=True) if keep]
+        return results if len(results) > 1 else results[0], kept
 
-    def result(self, kept: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:
-        """The result [N, B], zero where it was not kept; its batch is that of `like`."""
-        left = self.kernel.shape[1] - self.keep
-        if not left:
-            return tf.identity(kept[0])
-        if kept:
-            return tf.pad(kept[0], [[0, left], [0, 0]])
-        return tf.zeros((left, tf.shape(like)[-1]), self.kernel.dtype)
+    def results(self, kept: Sequence[tf.Tensor], like: tf.Tensor) -> list[tf.Tensor]:
+        """Results for `replay`, zero where they were not kept; their batch is that of `like`."""
+        left = iter(kept)
+        return [
+            tf.identity(next(left))
+            if keep
+            else tf.zeros((size, tf.shape(like)[-1]), self._merged.dtype)
+            for size, keep in zip(self.sizes, self.keep, strict=True)
+        ]
 
-    def replay(self, x: tf.Tensor, result: tf.Tensor) -> tf.Tensor:
-        """`result` as if it were computed from x: gradients reach both."""
+    def replay(self, x: tf.Tensor, results: Sequence[tf.Tensor]) -> Any:
+        """`results` as if they were computed from x: gradients reach both."""
 
         @tf.custom_gradient
-        def replay(x: tf.Tensor, result: tf.Tensor) -> Any:
-            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                return tf.matmul(self.kernel, upstream), upstream
+        def replay(x: tf.Tensor, *results: tf.Tensor) -> Any:
+            def gradient(*upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                whole = upstream[0] if len(upstream) == 1 else tf.concat(upstream, 0)
+                return tf.matmul(self._merged, whole), *upstream
 
-            return tf.identity(result), gradient
+            return [tf.identity(result) for result in results], gradient
 
-        return replay(x, result)
+        found = replay(x, *results)
+        return found if len(found) > 1 else found[0]
 
-    def gradients(self, x: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor]:
+    def gradients(self, x: tf.Tensor, upstream: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Gradients of `tensors` over all steps.
 
         Args:
             x: what the product was applied to, [T, K, B].
-            upstream: gradients of what it gave, [T, N, B].
+            upstream: gradients of what each kernel gave, [T, N, B].
         """
-        columns = [
-            tf.reshape(tf.transpose(v, (1, 0, 2)), (tf.shape(v)[1], -1)) for v in (x, upstream)
-        ]
-        gradients = [tf.matmul(*columns, transpose_b=True)]
-        gradients += [] if self.bias is None else [tf.reduce_sum(columns[1], 1)]
+        x_rows, *rows = (_rows(v) for v in (x, *upstream))
+        gradients = [tf.matmul(x_rows, d, transpose_a=True) for d in rows]
+        gradients += [] if self.bias is None else [tf.reduce_sum(rows[0], 0)]
         return [tf.ensure_shape(g, t.shape) for g, t in zip(gradients, self.tensors, strict=True)]
+
+
+def _rows(x: tf.Tensor) -> tf.Tensor:
+    """[T, K, B] as [T B, K]."""
+    shape = tf.shape(x)
+    return tf.reshape(flipped(x), (shape[0] * shape[2], shape[1]))
 
 
 class Pointwise(Operation):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
 
 from zforcing_tf.cells.latent_cell import Context, LatentCell, LatentFrom, LatentState
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and_scale
@@ -63,16 +62,17 @@ class SRNNCell(LatentCell):
         if latent_from == "prior":
             core, latent = self.core.loop_weights(), Product(p.share_kernel(1))
             return Step(core, p.first_product(), (), p.head_product(), latent)
-        latent = Product(tf.concat([p.share_kernel(1), q.share_kernel(1)], 1))
+        latent = Product(p.share_kernel(1), q.share_kernel(1))
         return Step((), (), q.head_product(), p.head_product(), latent)
 
     def condition(self, weights: Step, state: LatentState, given: Any) -> Step:
         if not isinstance(given, Step):  # the drive
             core = self.core.step(weights.core, state.core, given)
             given = Step(core, weights.hidden(core.h))
-        latent, size = weights.latent(state.latent), self.prior_network.mlp.hidden_size
-        prior = loc_and_scale(MLP.head(weights.prior, given.hidden + latent[:size]), axis=0)
-        return Step(given.core, (), latent[size:], prior)
+        latent = weights.latent(state.latent)
+        p, q = latent if isinstance(latent, list) else (latent, ())
+        prior = loc_and_scale(MLP.head(weights.prior, given.hidden + p), axis=0)
+        return Step(given.core, (), q, prior)
 
     def past(self, conditioning: Step) -> Any:
         return conditioning.prior

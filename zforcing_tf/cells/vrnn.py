@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from zforcing_tf.cells.latent_cell import Context, LatentCell, LatentFrom, LatentState, Weights
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and_scale
-from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.gates import CoreState
+from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
 from zforcing_tf.unroll import Training
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, LatentFrom, Weights
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and_scale
 from zforcing_tf.layers.encoder import Encoder
-from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.gates import CoreState
+from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
 from zforcing_tf.unroll import Training
 

@@ -68,11 +68,11 @@ class MLP(WeightedLayer):
 
     def first_product(self, bias: bool = True) -> Product:
         """Share of the first input, for a loop; with one input it is the first layer."""
-        return Product(self.share_kernel(0), self.read(self.bias_1) if bias else None)
+        return Product(self.share_kernel(0), bias=self.read(self.bias_1) if bias else None)
 
     def head_product(self) -> Product:
         """The second layer for a loop."""
-        return Product(self.read(self.kernel_2), self.read(self.bias_2))
+        return Product(self.read(self.kernel_2), bias=self.read(self.bias_2))
 
     @staticmethod
     def head(product: Product, hidden: tf.Tensor) -> tf.Tensor:

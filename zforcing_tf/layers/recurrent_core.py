@@ -27,7 +27,7 @@ class CoreWeights(NamedTuple):
 
     gates: LSTMGates | GRUGates
     state: Product
-    """`[H, M + G]`: the recurrent kernel W_hh behind what else meets h."""
+    """What else meets h, [H, M], and the recurrent kernel W_hh, [H, G]."""
     latent: Product | None
     """`[Z, G]`: the linear code of z merged into the gates' kernel."""
     modulation: tuple[Product, Product] | None
@@ -125,25 +125,27 @@ class RecurrentCore(WeightedLayer):
         """What h and the latent meet in the loop.
 
         Args:
-            beside: kernels [H, M] of others that meet the same h; one product serves them all.
+            beside: the kernel [H, M] of another that meets the same h: one product serves both.
         """
         gates = GRUGates() if self.kind == "gru" else LSTMGates()
-        kernel = tf.concat([*beside, self.read(self.recurrent_kernel)], axis=1)
+        kernels = (*beside, self.read(self.recurrent_kernel))
         if self.condition == "layer_norm":
             mlp = self.modulation
             modulation = mlp.first_product(), mlp.head_product()
-            return CoreWeights(gates, Product(kernel), None, modulation)
-        state = Product(kernel, keep=kernel.shape[1] - self.gates_size)
+            return CoreWeights(gates, Product(*kernels), None, modulation)
+        state = Product(*kernels, keep=[True] * len(beside) + [False])
         if not self.latent_size:
             return CoreWeights(gates, state, None, None)
         code_kernel, input_kernel = self.read(self.code_kernel), self.read(self.code_input_kernel)
-        latent = Product(tf.matmul(code_kernel, input_kernel), keep=0)
+        latent = Product(tf.matmul(code_kernel, input_kernel), keep=[False])
         return CoreWeights(gates, state, latent, None)
 
     def meet(self, weights: CoreWeights, state: CoreState) -> tuple[tf.Tensor, tf.Tensor]:
         """What `beside` gives of h [M, B] (empty without any), and `h W_hh` [G, B]."""
-        product = weights.state(state.h)
-        return product[: -self.gates_size], product[-self.gates_size :]
+        products = weights.state(state.h)
+        if isinstance(products, list):
+            return products[0], products[-1]
+        return products[:0], products
 
     def advance(
         self,
