@@ -152,3 +152,10 @@ def test_memory_does_not_grow_with_samples_times_steps():
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 60
+
+
+def test_one_pass_scores_and_encodes():
+    """What two passes give."""
+    model, batch = model_of("full", "gaussian"), factory.batch("gaussian")
+    two = (model.score(**batch, seed=SEEDS), model.encode(**batch, seed=SEEDS))
+    assert_close(model.score_and_encode(**batch, seed=SEEDS), two, 1e-6)

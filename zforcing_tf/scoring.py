@@ -48,13 +48,15 @@ def evaluate(
         x, lengths = split.padded(index)
         per_sample = []
         for sample in range(num_samples):
-            scores = model.score(x, lengths, _seeds(seed, sample, index))
+            seeds = _seeds(seed, sample, index)
+            if sample == 0 and model.cell.latent_size:
+                scores, latents = model.score_and_encode(x, lengths, seeds)
+                active_units.update(latents.loc.numpy(), lengths)
+            else:
+                scores = model.score(x, lengths, seeds)
             per_sample.append(scores.elbo.numpy())
             kls.append(float(np.sum(scores.kl_per_step)) / num_samples)
         elbos.append(np.mean(per_sample, axis=0))
-        if model.cell.latent_size:
-            latents = model.encode(x, lengths, _seeds(seed, 0, index))
-            active_units.update(latents.loc.numpy(), lengths)
     elbo = np.concatenate(elbos).astype(np.float64)
     total = float(elbo.sum())
     results: dict[str, Any] = {

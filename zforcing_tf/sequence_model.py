@@ -262,7 +262,7 @@ class SequenceModel(keras.Model):
         lengths: Any = None,
         num_samples: int = 100,
         seed: Any = 0,
-        samples_at_once: int = 16,
+        samples_at_once: int = 128,
     ) -> tf.Tensor:
         """Importance-weighted bound [B] nats (Burda et al. 2016): tighter with more samples.
 
@@ -272,7 +272,8 @@ class SequenceModel(keras.Model):
             num_samples: K.
             seed: sample k of a row has the noise that `score` has with the seed
                 (seed[0] + k SAMPLE_STEP, seed[1]).
-            samples_at_once: bounds the memory; changes no result but by rounding.
+            samples_at_once: bounds the memory, which does not grow with T times samples anyway;
+                changes no result but by rounding.
         """
         check_counts(num_samples=num_samples, samples_at_once=samples_at_once)
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
@@ -303,6 +304,13 @@ class SequenceModel(keras.Model):
         """Posterior of the latents of sequences; arguments and errors as `score`."""
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
         return self._answers.encode(x, lengths, row_seeds(seed, tf.shape(x)[0]))
+
+    def score_and_encode(
+        self, x: Any, lengths: Any = None, seed: Any = 0
+    ) -> tuple[Scores, Latents]:
+        """Both in one pass, from the same sample; arguments and errors as `score`."""
+        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
+        return self._answers.score_and_encode(x, lengths, row_seeds(seed, tf.shape(x)[0]))
 
     def reconstruct(self, x: Any, lengths: Any = None, seed: Any = 0) -> tf.Tensor:
         """Mean of the emission [B, T, D] under a sample of the posterior; arguments as `score`."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from zforcing_tf.unroll import Structure
 
-ROW_STEPS = 4096
+ROW_STEPS = 8192
 """Steps of a window times rows: enough of them for large matrix products."""
 FEWEST_STEPS = 16
 """Of a window, however many rows: each window costs a little."""
