@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -148,19 +149,35 @@ class RecurrentCore(WeightedLayer):
         if self.condition == "layer_norm":
             projected = normalise(embedding.project(x, kernel, 0.0, keep))
             return projected * self.read(self.gain) + self.read(self.shift)
+        return embedding.project(x, kernel, self._whole_bias(), keep)
+
+    def driver(self, embedding: Embedding) -> Callable[[tf.Tensor], tf.Tensor]:
+        """`drive` for a loop over x: its matrices are made now, and it gives [G, B] from [B, .]."""
+        kernel = self.read(self.input_kernel)
+        if self.condition != "layer_norm":
+            return embedding.projector(kernel, self._whole_bias())
+        project = embedding.projector(kernel)
+        gain, shift = (self.read(v)[:, tf.newaxis] for v in (self.gain, self.shift))
+        return lambda x: normalise(project(x), axis=0) * gain + shift
+
+    def _whole_bias(self) -> tf.Tensor:
+        """That of the gates, and that of the code as the gates see it: [G]."""
         bias = self.read(self.bias)
         if self.latent_size:
             code_kernel = self.read(self.code_input_kernel)
             bias += tf.linalg.matvec(code_kernel, self.read(self.code_bias), transpose_a=True)
-        return embedding.project(x, kernel, bias, keep)
+        return bias
 
-    def loop_weights(self, *beside: tf.Tensor) -> CoreWeights:
+    def loop_weights(self, *beside: tf.Tensor, bias: tf.Tensor | None = None) -> CoreWeights:
         """What h and the latent meet in the loop.
 
         Args:
             beside: kernels [H, M] of others that meet the same h; one product serves them all.
+            bias: of what is beside, [M].
         """
-        state = Product(tf.concat([*beside, self.read(self.recurrent_kernel)], axis=1))
+        if bias is not None:
+            bias = tf.pad(bias, [[0, self.gates_size]])
+        state = Product(tf.concat([*beside, self.read(self.recurrent_kernel)], axis=1), bias)
         if self.condition == "layer_norm":
             mlp = self.modulation
             return CoreWeights(state, None, (mlp.first_product(), mlp.head_product()))
