@@ -222,10 +222,18 @@ def observe(
 
 
 def prior_step(
-    cell: LatentCell, state: Structure, drive: tf.Tensor, noise: tf.Tensor
+    cell: LatentCell,
+    state: Structure,
+    drive: tf.Tensor,
+    noise: tf.Tensor,
+    weights: Structure = None,
 ) -> tuple[Structure, Observed]:
-    """One step of `observe`, without the loop: the streaming step. Arguments are [B, .]."""
-    weights = cell.loop_weights("prior")
+    """One step of `observe`, without the loop: the streaming step. Arguments are [B, .].
+
+    With few rows most of its time goes into `weights`, unless `cell.loop_weights("prior")` is made
+    once for many steps.
+    """
+    weights = cell.loop_weights("prior") if weights is None else weights
     state, drive, noise = _flipped((state, drive, noise))
     return _flipped(_prior_step(cell, weights, state, drive, noise))
 
@@ -310,7 +318,8 @@ def frames(
 
 
 def _generation(cell: LatentCell, emission: Emission, temperature: tf.Tensor) -> Step:
-    # Every matrix is made here, once: what is made in the loop is made at each step.
+    # Every matrix is made here, once: what is made in the loop is made at each step. Those of frame
+    # and emission may be captured, since no gradient is asked for.
     drive, emit, sample = cell.driver(), emission.emitter(cell), emission.sampler()
 
     def step(weights: Structure, now: Structure, noise: tf.Tensor) -> tuple[Structure, Generated]:
