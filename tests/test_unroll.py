@@ -29,7 +29,10 @@ DTYPES = Outputs(tf.float32, tf.int32)
 
 def products(weights: Any) -> Any:
     matrices, bias = weights
-    return {"recurrent": Product(matrices["recurrent"], bias), "input": Product(matrices["input"])}
+    return {
+        "recurrent": Product(matrices["recurrent"], bias=bias),
+        "input": Product(matrices["input"]),
+    }
 
 
 def step(weights: Any, state: State, now: Any) -> tuple[State, Outputs]:

@@ -87,11 +87,18 @@ class Answers:
         self.encode = graph(self._encode, x, lengths, seeds)
         self.score_and_encode = graph(self._score_and_encode, x, lengths, seeds)
         self.reconstruct = graph(self._reconstruct, x, lengths, seeds)
-        self.generate = graph(self._generate, number, seeds, temperature)
-        self.go_on = graph(self._go_on, number, seeds, temperature, x)
-        self.go_on_from_particles = graph(
-            self._go_on_from_particles, number, seeds, temperature, x, number
+        self._after = graph(self._state_after, x, seeds)
+        self._after_particles = graph(self._state_after_particles, x, seeds, number)
+        state = tf.nest.map_structure(
+            lambda v: tf.TensorSpec((None, v.shape[-1]), v.dtype), cell.initial_state(1)
         )
+        last = tf.TensorSpec((None, *frame), emission.frame_dtype)
+        self._frames = {
+            compiled: graph(
+                functools.partial(self._drawn, compiled), number, seeds, temperature, state, last
+            )
+            for compiled in (False, True)
+        }
 
     def _infer(
         self,
@@ -227,47 +234,67 @@ class Answers:
         ).kept
         return _batch_major(kept, lengths)
 
-    def _go_on(
-        self, num_steps: tf.Tensor, seeds: tf.Tensor, temperature: tf.Tensor, prefix: tf.Tensor
-    ) -> tf.Tensor:
+    def _state_after(self, prefix: tf.Tensor, seeds: tf.Tensor) -> Structure:
         lengths = tf.fill(tf.shape(seeds)[:1], tf.shape(prefix)[1])
-        state = self._infer(prefix, lengths, _apart(seeds, _FOR_PREFIX)).state
-        return self._generate(num_steps, seeds, temperature, (state, prefix[:, -1]))
+        return self._infer(prefix, lengths, _apart(seeds, _FOR_PREFIX)).state
 
-    def _go_on_from_particles(
-        self,
-        num_steps: tf.Tensor,
-        seeds: tf.Tensor,
-        temperature: tf.Tensor,
-        prefix: tf.Tensor,
-        count: tf.Tensor,
-    ) -> tf.Tensor:
-        """From one particle of each row, drawn in proportion to its weight after the prefix."""
+    def _state_after_particles(
+        self, prefix: tf.Tensor, seeds: tf.Tensor, count: tf.Tensor
+    ) -> Structure:
+        """Of one particle of each row, drawn in proportion to its weight after the prefix."""
         lengths = tf.fill(tf.shape(seeds)[:1], tf.shape(prefix)[1])
         seen = self._filtered(prefix, lengths, _apart(seeds, _FOR_PREFIX), count, Resampling())
         choice = row_noise(_apart(seeds, _FOR_CHOICE), tf.constant(1), 1)[0]
         drawn = Resampling("always", "multinomial").draw(seen.log_weights, choice)[:, 0]
         index = tf.range(tf.shape(seeds)[0]) * count + drawn
-        state = tf.nest.map_structure(lambda v: tf.gather(v, index), seen.state)
-        return self._generate(num_steps, seeds, temperature, (state, prefix[:, -1]))
+        return tf.nest.map_structure(lambda v: tf.gather(v, index), seen.state)
 
-    def _generate(
+    def generate(
+        self, num_steps: tf.Tensor, seeds: tf.Tensor, temperature: tf.Tensor, compiled: bool
+    ) -> tf.Tensor:
+        """Frames [B, T, D], or symbols [B, T], from the start of a sequence.
+
+        Args:
+            num_steps: T, scalar int32.
+            seeds: [B, 2] int32.
+            temperature: [B].
+            compiled: whether XLA compiles the loop.
+        """
+        rows = tf.shape(seeds)[0]
+        start = (self._cell.initial_state(rows), self._parts.emission.first_input(rows))
+        return self._frames[compiled](num_steps, seeds, temperature, *start)
+
+    def go_on(
         self,
         num_steps: tf.Tensor,
         seeds: tf.Tensor,
         temperature: tf.Tensor,
-        start: tuple[Structure, tf.Tensor] | None = None,
+        compiled: bool,
+        prefix: tf.Tensor,
+        count: int,
     ) -> tf.Tensor:
-        """`start` is the state after what is given, and its last frame."""
+        """As `generate`, after a prefix that is filtered by so many particles, if more than 1."""
+        if count == 1:
+            state = self._after(prefix, seeds)
+        else:
+            state = self._after_particles(prefix, seeds, count)
+        return self._frames[compiled](num_steps, seeds, temperature, state, prefix[:, -1])
+
+    def _drawn(
+        self,
+        compiled: bool,
+        num_steps: tf.Tensor,
+        seeds: tf.Tensor,
+        temperature: tf.Tensor,
+        state: Structure,
+        x: tf.Tensor,
+    ) -> tf.Tensor:
+        """From the state after what is given, and its last frame."""
         cell, emission = self._cell, self._parts.emission
-        batch_size = tf.shape(seeds)[0]
-        state, x = start or (cell.initial_state(batch_size), emission.first_input(batch_size))
-        x = tf.cast(x, emission.frame_dtype)
         noise = row_noise(seeds, num_steps, cell.latent_size + emission.noise_size)
         dtype = tf.float64 if cell.compute_dtype == "float64" else tf.float32
         noise, temperature = tf.cast(noise, dtype), tf.cast(temperature, dtype)[:, tf.newaxis]
-        _, generated = unroll.generate(cell, emission, state, x, noise, temperature)
-        x = generated.x
+        x = unroll.frames(cell, emission, state, x, noise, temperature, compiled)
         return tf.transpose(x, (1, 0) if x.shape.rank == 2 else (1, 0, 2))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zforcing_tf import inference, objectives
+from zforcing_tf import inference, objectives, unroll
 from zforcing_tf.answers import Answers, Latents, Scores
 from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.errors import UserError
@@ -325,6 +325,7 @@ class SequenceModel(keras.Model):
         temperature: Any = 1.0,
         prefix: Any = None,
         num_particles: int = 1,
+        compiled: bool | None = None,
     ) -> tf.Tensor:
         """Samples of the model, or continuations of a prefix.
 
@@ -337,6 +338,9 @@ class SequenceModel(keras.Model):
                 posterior.
             num_particles: of a particle filter over the prefix, one of which is drawn by its weight
                 to go on from: nearer to the true posterior than its approximation alone, 1.
+            compiled: whether XLA compiles the loop: several times faster with one sequence, after
+                about a second for each new number of sequences, whatever T is; equal to rounding.
+                By default from 256 steps on, except in a graph of the caller's.
 
         Returns:
             x [B, T, D], or [B, T] int32; without the prefix.
@@ -355,12 +359,12 @@ class SequenceModel(keras.Model):
         check_generation(num_steps, num_sequences, temperature, rows)
         seeds = row_seeds(seed, num_sequences)
         temperature = tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
+        if compiled is None:
+            compiled = tf.executing_eagerly() and bool(num_steps >= unroll.COMPILED_FROM)
+        request = (num_steps, seeds, temperature, compiled)
         if prefix is None:
-            return self._answers.generate(num_steps, seeds, temperature)
-        if num_particles == 1:
-            return self._answers.go_on(num_steps, seeds, temperature, prefix)
-        count = tf.constant(num_particles)
-        return self._answers.go_on_from_particles(num_steps, seeds, temperature, prefix, count)
+            return self._answers.generate(*request)
+        return self._answers.go_on(*request, prefix, num_particles)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

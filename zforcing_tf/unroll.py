@@ -34,6 +34,10 @@ Training = bool | Literal["recompute"]
 """Whether a gradient will be asked for; "recompute": of sequences so long that only states at the
 edges of windows are kept (`recompute.py`)."""
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+BLOCK = 16
+"""Steps of generation that are compiled as one."""
+COMPILED_FROM = 256
+"""Steps from which on generation is compiled by default."""
 
 
 class Inferred(NamedTuple):
@@ -221,10 +225,18 @@ def observe(
 
 
 def prior_step(
-    cell: LatentCell, state: Structure, drive: tf.Tensor, noise: tf.Tensor
+    cell: LatentCell,
+    state: Structure,
+    drive: tf.Tensor,
+    noise: tf.Tensor,
+    weights: Structure = None,
 ) -> tuple[Structure, Observed]:
-    """One step of `observe`, without the loop: the streaming step. Arguments are [B, .]."""
-    weights = cell.loop_weights("prior")
+    """One step of `observe`, without the loop: the streaming step. Arguments are [B, .].
+
+    With few rows most of its time goes into `weights`, unless `cell.loop_weights("prior")` is made
+    once for many steps.
+    """
+    weights = cell.loop_weights("prior") if weights is None else weights
     state, drive, noise = _flipped((state, drive, noise))
     return _flipped(_prior_step(cell, weights, state, drive, noise))
 
@@ -233,7 +245,7 @@ def _prior_step(
     cell: LatentCell, weights: Structure, state: Structure, drive: tf.Tensor, noise: tf.Tensor
 ) -> tuple[Structure, Observed]:
     conditioning = cell.condition(weights, state, drive)
-    loc, scale = _flipped(cell.prior(_flipped(cell.past(conditioning))))
+    loc, scale = cell.prior_in_loop(weights, conditioning)
     latent = loc + scale * noise
     state, features = cell.advance(weights, conditioning, latent)
     return state, Observed(latent, features)
@@ -260,24 +272,70 @@ def generate(
     Returns:
         The final (state, x), to go on from, and what was generated, [T, B, .].
     """
-    sample = emission.sampler()
+    dtype = tf.as_dtype(cell.compute_dtype)
+    dtypes = Generated(dtype, dtype, noise.dtype, x.dtype)
+    step, weights = _generation(cell, emission, temperature), cell.loop_weights("prior")
+    (state, x), generated = unroll(step, weights, (_flipped(state), x), noise, dtypes)
+    return (_flipped(state), x), generated
+
+
+def frames(
+    cell: LatentCell,
+    emission: Emission,
+    state: Structure,
+    x: tf.Tensor,
+    noise: tf.Tensor,
+    temperature: tf.Tensor,
+    compiled: bool = False,
+) -> tf.Tensor:
+    """What `generate` draws, [T, B, D] or [T, B] int32, and nothing else of it.
+
+    Args:
+        cell: as of `generate`, and so the next five.
+        emission: draws the next frame.
+        state: before the first step.
+        x: the input of the first step.
+        noise: standard normal.
+        temperature: of latents and frames.
+        compiled: whether XLA compiles `BLOCK` steps at a time: once for each B, whatever T is.
+    """
+    step, weights = _generation(cell, emission, temperature), cell.loop_weights("prior")
+
+    def run(_: Any, now: Structure, noise: tf.Tensor) -> tuple[Structure, tf.Tensor]:
+        def only_x(weights: Any, now: Structure, noise: tf.Tensor) -> tuple[Structure, tf.Tensor]:
+            now, generated = step(weights, now, noise)
+            return now, generated.x
+
+        return unroll(only_x, weights, now, noise, x.dtype)
+
+    first = (_flipped(state), x)
+    if not compiled:
+        return run((), first, noise)[1]
+    steps, rows, width = tf.unstack(tf.shape(noise))
+    blocks = -(-steps // BLOCK)
+    noise = tf.pad(noise, [[0, blocks * BLOCK - steps], [0, 0], [0, 0]])
+    noise = tf.reshape(noise, (blocks, BLOCK, rows, width))
+    block = tf.function(run, autograph=False, jit_compile=True)
+    _, drawn = unroll(block, (), first, noise, x.dtype)
+    return tf.reshape(drawn, tf.concat([[blocks * BLOCK], tf.shape(x)], 0))[:steps]
+
+
+def _generation(cell: LatentCell, emission: Emission, temperature: tf.Tensor) -> Step:
+    # Every matrix is made here, once: what is made in the loop is made at each step. Those of frame
+    # and emission may be captured, since no gradient is asked for.
+    drive, emit, sample = cell.driver(), emission.emitter(cell), emission.sampler()
 
     def step(weights: Structure, now: Structure, noise: tf.Tensor) -> tuple[Structure, Generated]:
         state, x = now
         latent_noise, frame_noise = tf.split(noise, [cell.latent_size, -1], axis=-1)
-        latent_noise = tf.cast(temperature * latent_noise, cell.compute_dtype)
-        drive, latent_noise = _flipped((cell.drive(x), latent_noise))
-        state, seen = _prior_step(cell, weights, state, drive, latent_noise)
-        latent, features = _flipped(seen)
-        parameters = emission(features, emission.skip(cell, x))
+        latent_noise = flipped(tf.cast(temperature * latent_noise, cell.compute_dtype))
+        state, seen = _prior_step(cell, weights, state, drive(x), latent_noise)
+        parameters = emit(seen.features, x)
         x = sample(parameters, frame_noise, temperature)
+        latent, features = _flipped((seen.latent, seen.features))
         return (state, x), Generated(latent, features, parameters, x)
 
-    dtype = tf.as_dtype(cell.compute_dtype)
-    dtypes = Generated(dtype, dtype, noise.dtype, x.dtype)
-    weights = cell.loop_weights("prior")
-    (state, x), generated = unroll(step, weights, (_flipped(state), x), noise, dtypes)
-    return (_flipped(state), x), generated
+    return step
 
 
 def _flipped(structure: Structure) -> Structure:

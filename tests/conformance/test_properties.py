@@ -135,9 +135,10 @@ def test_steps_one_by_one_are_observe(variant, emission):
     cell, noise = model.cell, noise_for(model, 5, 3)
     inputs = model.sequences(**batch).inputs
     last, seen = unroll.observe(cell, cell.initial_state(3), cell.drive(inputs), noise)
-    state = cell.initial_state(3)
+    state, weights = cell.initial_state(3), cell.loop_weights("prior")
     for t in range(5):
-        state, now = unroll.prior_step(cell, state, cell.drive(inputs[t]), noise[t])
+        made_before = weights if t % 2 else None
+        state, now = unroll.prior_step(cell, state, cell.drive(inputs[t]), noise[t], made_before)
         np.testing.assert_allclose(now.features, seen.features[t], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(now.latent, seen.latent[t], rtol=1e-5, atol=1e-6)
     assert_close(state, last, 1e-6)

@@ -32,8 +32,8 @@ def inputs(input_size: int, symbols: bool) -> tf.Tensor:
 
 CASES = pytest.mark.parametrize(
     ("input_size", "symbols"),
-    [(D, False), (E, False), (E + 3, False), (D, True)],
-    ids=["narrow", "square", "wide", "symbols"],
+    [(D, False), (E, False), (E + 3, False), (D, True), (E + 3, True)],
+    ids=["narrow", "square", "wide", "symbols", "many symbols"],
 )
 
 
@@ -53,6 +53,19 @@ def test_project_is_the_product_of_the_embedding(input_size, symbols):
 
     assert_close(projected(), plain())
     assert_close(gradients_of(projected, variables), gradients_of(plain, variables))
+
+
+@CASES
+def test_the_projector_of_a_loop_projects(input_size, symbols):
+    """Many symbols, too, which are not merged; with a bias and without."""
+    layer = make(input_size, symbols)
+    x, kernel, bias = inputs(input_size, symbols)[:, 1], normal(E, G, seed=1), normal(G, seed=2)
+    ours = layer.projector(kernel, bias)(x)
+    assert_close(ours, tf.transpose(layer.project(x, kernel, bias)))
+    assert_close(layer.projector(kernel)(x), tf.transpose(layer.project(x, kernel, 0.0)))
+    if symbols:
+        start = layer.projector(kernel, bias)(tf.fill([2], START_SYMBOL))
+        assert_close(start, tf.repeat(bias[:, tf.newaxis], 2, axis=1))
 
 
 @CASES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import typing
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import keras
@@ -14,6 +15,7 @@ from zforcing_tf.layers.embedding import Embedding
 from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.recurrent_core import CoreWeights, RecurrentCore
 from zforcing_tf.layers.weights import deserialised, serialised
+from zforcing_tf.products import flipped
 from zforcing_tf.unroll import Structure, Training
 
 LatentFrom = Literal["posterior", "prior"]
@@ -47,7 +49,8 @@ class Conditioning(NamedTuple):
     state: CoreState
     """h[t-1] and, of an LSTM, c[t-1], [H, B] each."""
     hidden: tf.Tensor
-    """Share of h[t-1] in the posterior's first layer [M, B]; empty where it sees none."""
+    """Share of h[t-1] in the first layer of what gives the latent, posterior or prior, [M, B];
+    empty where it sees none."""
     recurrent: tf.Tensor
     """`h W_hh`, [G, B]."""
     drive: tf.Tensor
@@ -55,12 +58,12 @@ class Conditioning(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """`Product`s of the loop: the core's, and the posterior's as far as it is in the loop."""
+    """`Product`s of the loop: of the core, and of what gives the latent, posterior or prior."""
 
     core: CoreWeights
     hidden: Any = None
-    """First layer of the posterior, where it does not share a product with the core."""
-    posterior: Any = None
+    """First layer, where it does not share a product with the core."""
+    head: Any = None
     """Second layer."""
 
 
@@ -131,6 +134,10 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         """
         return self.core.drive(self.embedding, x, keep)
 
+    def driver(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """`drive` for a loop over frames that are generated: [G, B] from x [B, .]."""
+        return self.core.driver(self.embedding)
+
     def run_ahead(
         self,
         state: Structure,
@@ -195,6 +202,14 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     @abc.abstractmethod
     def prior(self, past: Structure) -> tuple[tf.Tensor, tf.Tensor]:
         """loc and scale of p(z[t] | past), [..., Z] each."""
+
+    def prior_in_loop(
+        self, weights: Structure, conditioning: Structure
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`prior` inside the loop: loc and scale [Z, B], with `loop_weights("prior")`."""
+        past = tf.nest.map_structure(flipped, self.past(conditioning))
+        loc, scale = self.prior(past)
+        return flipped(loc), flipped(scale)
 
     @abc.abstractmethod
     def posterior(

@@ -44,8 +44,10 @@ class VRNNCell(LatentCell):
         return Context(hidden, None)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:
-        mlp, core = self.posterior_network.mlp, self.core.loop_weights()
-        return Weights(core, mlp.first_product(bias=False), mlp.head_product())
+        prior = latent_from == "prior"
+        mlp = (self.prior_network if prior else self.posterior_network).mlp
+        first = mlp.first_product(bias=prior)  # the posterior's is in its context
+        return Weights(self.core.loop_weights(), first, mlp.head_product())
 
     def condition(self, weights: Weights, state: LatentState, given: tf.Tensor) -> CoreState:
         return self.core.step(weights.core, state.core, given, state.latent)
@@ -57,11 +59,17 @@ class VRNNCell(LatentCell):
         loc, scale = self.prior_network(past)
         return loc, scale
 
+    def prior_in_loop(
+        self, weights: Weights, conditioning: CoreState
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        hidden = weights.hidden(conditioning.h)
+        return loc_and_scale(MLP.head(weights.head, hidden), axis=0)
+
     def posterior(
         self, weights: Weights, conditioning: CoreState, context: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         hidden = weights.hidden(conditioning.h) + context
-        return loc_and_scale(MLP.head(weights.posterior, hidden), axis=0)
+        return loc_and_scale(MLP.head(weights.head, hidden), axis=0)
 
     def advance(
         self, weights: Weights, conditioning: CoreState, latent: tf.Tensor

@@ -45,11 +45,11 @@ class ZForcingCell(LatentCell):
         return Context(self.posterior_network.mlp.share(1, states, bias=True), states)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:
-        if latent_from == "prior":
-            return Weights(self.core.loop_weights())
-        mlp = self.posterior_network.mlp
-        core = self.core.loop_weights(mlp.share_kernel(0))  # h meets [W_q1_h | W_hh]
-        return Weights(core, posterior=mlp.head_product())
+        prior = latent_from == "prior"
+        mlp = (self.prior_network if prior else self.posterior_network).mlp
+        bias = mlp.read(mlp.bias_1) if prior else None  # the posterior's is in its context
+        core = self.core.loop_weights(mlp.share_kernel(0), bias=bias)  # h meets [W_1_h | W_hh]
+        return Weights(core, head=mlp.head_product())
 
     def condition(self, weights: Weights, state: CoreState, given: tf.Tensor) -> Conditioning:
         return Conditioning(state, *self.core.meet(weights.core, state), given)
@@ -61,10 +61,15 @@ class ZForcingCell(LatentCell):
         loc, scale = self.prior_network(past)
         return loc, scale
 
+    def prior_in_loop(
+        self, weights: Weights, conditioning: Conditioning
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return loc_and_scale(MLP.head(weights.head, conditioning.hidden), axis=0)
+
     def posterior(
         self, weights: Weights, conditioning: Conditioning, context: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        return loc_and_scale(MLP.head(weights.posterior, conditioning.hidden + context), axis=0)
+        return loc_and_scale(MLP.head(weights.head, conditioning.hidden + context), axis=0)
 
     def advance(
         self, weights: Weights, conditioning: Conditioning, latent: tf.Tensor

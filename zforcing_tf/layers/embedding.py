@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
-from zforcing_tf.products import linear
+from zforcing_tf.products import Product, flipped, linear
 
 START_SYMBOL = -1
 """Stands before the first symbol of a sequence; its embedding is zero."""
@@ -68,12 +69,38 @@ class Embedding(WeightedLayer):
             keep: dropout factors `[..., E]` on e(x), or None.
         """
         if self.bias is not None and keep is None and self.input_size <= self.size:
-            x = tf.cast(x, self.compute_dtype)
-            table = tf.concat([self.read(self.table), self.read(self.bias)[tf.newaxis]], 0)
-            merged = tf.matmul(table, kernel)
-            return linear(x, merged[:-1]) + (merged[-1] + bias)
+            table, own_bias = self._merged(kernel)
+            return linear(tf.cast(x, self.compute_dtype), table) + (own_bias + bias)
         embedded = self(x)
         return linear(embedded if keep is None else embedded * keep, kernel) + bias
+
+    def projector(
+        self, kernel: tf.Tensor, bias: tf.Tensor | None = None
+    ) -> Callable[[tf.Tensor], tf.Tensor]:
+        """`project` for a loop over x: its matrices are made now, and it gives [G, B] from [B, .].
+
+        A table of few symbols is merged with the kernel too, since a loop meets it many times.
+        """
+        merges = self.input_size <= self.size
+        if not merges:
+            product = Product(kernel, bias=bias)
+            return lambda x: product(flipped(self(x)))
+        table, own_bias = self._merged(kernel)
+        bias = own_bias if bias is None else own_bias + bias
+        if not self.symbols:
+            product = Product(table, bias=bias)
+            return lambda x: product(flipped(tf.cast(x, self.compute_dtype)))
+        # A row of zeros stands before those of the symbols, for what stands before the first one.
+        rows = tf.pad(table, [[1, 0], [0, 0]]) + bias
+        return lambda x: flipped(tf.gather(rows, x - START_SYMBOL))
+
+    def _merged(self, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`W kernel` [D, G], and the bias of e met by the kernel [G], 0 for symbols."""
+        table = self.read(self.table)
+        if self.bias is None:
+            return tf.matmul(table, kernel), tf.zeros(kernel.shape[1:], kernel.dtype)
+        merged = tf.matmul(tf.concat([table, self.read(self.bias)[tf.newaxis]], 0), kernel)
+        return merged[:-1], merged[-1]
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

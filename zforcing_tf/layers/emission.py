@@ -13,7 +13,7 @@ from zforcing_tf.layers.embedding import START_SYMBOL
 from zforcing_tf.layers.masked_network import MaskedNetwork
 from zforcing_tf.layers.mlp import lrelu3
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
-from zforcing_tf.products import linear
+from zforcing_tf.products import Product, flipped, linear
 
 if TYPE_CHECKING:
     from zforcing_tf.cells.latent_cell import LatentCell
@@ -123,6 +123,31 @@ class Emission(WeightedLayer):
         if self.hidden_size:
             x = lrelu3(linear(x, self.read(self.hidden_kernel)) + self.read(self.hidden_bias))
         return widened(linear(x, self.read(self.output_kernel)) + self.read(self.output_bias))
+
+    def emitter(self, cell: LatentCell) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """`call` for a loop: its matrices are made now.
+
+        Returns:
+            A function that gives parameters [B, P] from features [F, B] and inputs x [B, .].
+        """
+        hidden = self.hidden_size
+        first = (self.hidden_kernel, self.hidden_bias) if hidden else ()
+        kernel, bias = map(self.read, first or (self.output_kernel, self.output_bias))
+        of_features = Product(kernel[: self.feature_size], bias=bias)
+        of_skip = cell.embedding.projector(kernel[self.feature_size :]) if self.skip_size else None
+        head = (
+            Product(self.read(self.output_kernel), bias=self.read(self.output_bias))
+            if hidden
+            else None
+        )
+
+        def emit(features: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+            y = of_features(features)
+            y = y if of_skip is None else y + of_skip(x)
+            y = y if head is None else head(lrelu3(y))
+            return widened(flipped(y))
+
+        return emit
 
     def log_prob(self, parameters: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """log p(x), [...] nats, of frames [..., D] or symbols [...]; a start symbol counts as 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -115,25 +116,39 @@ class RecurrentCore(WeightedLayer):
         if self.condition == "layer_norm":
             projected = normalise(embedding.project(x, kernel, 0.0, keep))
             return projected * self.read(self.gain) + self.read(self.shift)
+        return embedding.project(x, kernel, self._whole_bias(), keep)
+
+    def driver(self, embedding: Embedding) -> Callable[[tf.Tensor], tf.Tensor]:
+        """`drive` for a loop over x: its matrices are made now, and it gives [G, B] from [B, .]."""
+        kernel = self.read(self.input_kernel)
+        if self.condition != "layer_norm":
+            return embedding.projector(kernel, self._whole_bias())
+        project = embedding.projector(kernel)
+        gain, shift = (self.read(v)[:, tf.newaxis] for v in (self.gain, self.shift))
+        return lambda x: normalise(project(x), axis=0) * gain + shift
+
+    def _whole_bias(self) -> tf.Tensor:
+        """That of the gates, and that of the code as the gates see it: [G]."""
         bias = self.read(self.bias)
         if self.latent_size:
             code_kernel = self.read(self.code_input_kernel)
             bias += tf.linalg.matvec(code_kernel, self.read(self.code_bias), transpose_a=True)
-        return embedding.project(x, kernel, bias, keep)
+        return bias
 
-    def loop_weights(self, *beside: tf.Tensor) -> CoreWeights:
+    def loop_weights(self, *beside: tf.Tensor, bias: tf.Tensor | None = None) -> CoreWeights:
         """What h and the latent meet in the loop.
 
         Args:
             beside: the kernel [H, M] of another that meets the same h: one product serves both.
+            bias: of what is beside, [M].
         """
         gates = GRUGates() if self.kind == "gru" else LSTMGates()
         kernels = (*beside, self.read(self.recurrent_kernel))
         if self.condition == "layer_norm":
             mlp = self.modulation
             modulation = mlp.first_product(), mlp.head_product()
-            return CoreWeights(gates, Product(*kernels), None, modulation)
-        state = Product(*kernels, keep=[True] * len(beside) + [False])
+            return CoreWeights(gates, Product(*kernels, bias=bias), None, modulation)
+        state = Product(*kernels, bias=bias, keep=[True] * len(beside) + [False])
         if not self.latent_size:
             return CoreWeights(gates, state, None, None)
         code_kernel, input_kernel = self.read(self.code_kernel), self.read(self.code_input_kernel)
