@@ -222,15 +222,6 @@ def peak() -> dict[str, Answer]:
     return {"time": timed}
 
 
-def started(answers: dict[str, Answer], began: float, warm: int = 1) -> dict[str, Any]:
-    """Runs a form once, and `warm` times more; the first line of a worker."""
-    answers["time"]("")
-    first = time.perf_counter() - began
-    for _ in range(warm):
-        answers["time"]("")
-    return {"first_step_s": first, "mib": workers.peak_mib()}
-
-
 def main() -> None:
     """Runs a worker until its input ends."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -243,7 +234,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     arguments = parser.parse_args()
     mode, xla = arguments.mode, xla_settings()[arguments.xla]
-    began = time.perf_counter()
     if mode == "problem":
         s = Sizes(*map(int, arguments.sizes.split(",")))
         return write_problem(s, arguments.problem, arguments.kind)
@@ -256,7 +246,7 @@ def main() -> None:
         answers = generation(problem, xla, arguments.steps)
     else:
         answers = scoring(problem, xla)
-    workers.serve(started(answers, began), answers)
+    workers.serve(workers.started(answers), answers)
 
 
 if __name__ == "__main__":

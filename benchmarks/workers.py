@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,15 @@ def serve(ready: Mapping[str, Any], answers: Mapping[str, Callable[[str], Any]])
 def peak_mib() -> float:
     """The largest memory of this process so far, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def started(answers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """Runs a form twice, the first time with all that it compiles; the first line of a worker."""
+    began = time.perf_counter()
+    answers["time"]("")
+    first = time.perf_counter() - began
+    answers["time"]("")
+    return {"first_step_s": first, "mib": peak_mib()}
 
 
 def interleaved(workers: Mapping[str, Worker], rounds: int) -> dict[str, list[dict[str, Any]]]:
