@@ -34,5 +34,7 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
         error = np.abs(a - b)
         if not (error <= limit * size).all():  # so that NaN differs
             largest = float(np.abs(a).max(initial=0.0))
-            said.append(f"{name} differs by {error.max():.3g}, its largest entry being {largest:.3g}")
+            said.append(
+                f"{name} differs by {error.max():.3g}, its largest entry being {largest:.3g}"
+            )
     return said

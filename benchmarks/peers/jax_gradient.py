@@ -43,8 +43,11 @@ def _cell_backward(
 def _gradient(layout: Layout, x: Array, d: Array) -> Array:
     """Gradient [in, out] of a matrix over all steps."""
     both = (
-        (v.swapaxes(0, 1).reshape(v.shape[1], -1) if layout.feature_major else
-         v.reshape(-1, v.shape[2]).T)
+        (
+            v.swapaxes(0, 1).reshape(v.shape[1], -1)
+            if layout.feature_major
+            else v.reshape(-1, v.shape[2]).T
+        )
         for v in (x, d)
     )
     x, d = both

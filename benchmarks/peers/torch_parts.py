@@ -59,9 +59,7 @@ def project(w: Weights, y: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     return torch.addmm(bias, y.reshape(-1, width), kernel).view(steps, rows, -1)
 
 
-def bound_terms(
-    w: Weights, y: Tensor, h: Tensor, posterior: Tensor
-) -> tuple[Tensor, Tensor]:
+def bound_terms(w: Weights, y: Tensor, h: Tensor, posterior: Tensor) -> tuple[Tensor, Tensor]:
     """log p(y) and KL, [T, B] each, from h after each step [T, B, H] and the posterior's values."""
     past = torch.cat([torch.zeros_like(h[:1]), h[:-1]])
     emission = torch.matmul(h, w["emission.kernel"]) + w["emission.bias"]
@@ -100,7 +98,5 @@ def library_lstm(x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor) -> 
     zeros = x.new_zeros(1, x.shape[1], recurrent.shape[1])
     weights = [kernel, recurrent, bias, torch.zeros_like(bias)]
     train = torch.is_grad_enabled()
-    states, _, _ = torch.lstm(
-        x.flip(0), (zeros, zeros), weights, True, 1, 0.0, train, False, False
-    )
+    states, _, _ = torch.lstm(x.flip(0), (zeros, zeros), weights, True, 1, 0.0, train, False, False)
     return states.flip(0)
