@@ -162,7 +162,8 @@ def compare(
         problem = Path(folder) / "problem.npz"
         write_problem(sizes, mode, problem)
         running, refused = admitted(forms, mode, problem, steps)
-        peak = Worker("benchmarks.ours", "peak")
+        largest = 1024 if sizes.H < 64 else 4096
+        peak = Worker("benchmarks.ours", "peak", f"--largest_product={largest}")
         answers = workers.interleaved({"peak": peak, **running}, repeats)
         for worker in (peak, *running.values()):
             worker.close()

@@ -24,7 +24,8 @@ from zforcing_tf import config as configuration
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-PEAK_SIZES = (1024, 2048, 4096)
+PRODUCTS = {1024: 5, 2048: 3, 4096: 1}
+"""Square matrices, and how often each is multiplied for one answer about the peak."""
 Answer = Callable[[str], dict[str, Any]]
 
 
@@ -203,17 +204,17 @@ def scoring(problem: Problem, xla: Any) -> dict[str, Answer]:
     return {"time": timed, "check": check}
 
 
-def peak() -> dict[str, Answer]:
+def peak(largest: int) -> dict[str, Answer]:
     """TensorFlow's best float32 product now, GFLOP/s."""
     import tensorflow as tf
 
     product = tf.function(tf.matmul)
-    matrices = [tf.random.normal((n, n)) for n in PEAK_SIZES]
+    matrices = [tf.random.normal((n, n)) for n in PRODUCTS if n <= largest]
 
     def timed(_: str) -> dict[str, Any]:
         best = 0.0
         for a in matrices:
-            for _ in range(3):
+            for _ in range(PRODUCTS[a.shape[0]]):
                 start = time.perf_counter()
                 product(a, a).numpy()
                 best = max(best, 2e-9 * a.shape[0] ** 3 / (time.perf_counter() - start))
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--kind", default="training", choices=("training", "scoring"))
     parser.add_argument("--xla", type=int, default=0, help="index into the settings")
     parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--largest_product", type=int, default=max(PRODUCTS))
     parser.add_argument("--steps", type=int, default=400)
     arguments = parser.parse_args()
     mode, xla = arguments.mode, xla_settings()[arguments.xla]
@@ -238,7 +240,7 @@ def main() -> None:
         s = Sizes(*map(int, arguments.sizes.split(",")))
         return write_problem(s, arguments.problem, arguments.kind)
     if mode == "peak":
-        return workers.serve({}, peak())
+        return workers.serve({}, peak(arguments.largest_product))
     problem = Problem.load(arguments.problem)
     if mode == "train":
         answers = training(problem, xla, arguments.recompute)

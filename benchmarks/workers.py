@@ -6,6 +6,7 @@ through all forms one after the other: what else the machine does then meets all
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import statistics
@@ -34,7 +35,7 @@ class Worker:
     """
 
     def __init__(self, module: str, *arguments: str, python: str = sys.executable) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `close` closes it
         self._process = subprocess.Popen(
             [python, "-m", module, *arguments],
             cwd=ROOT,
@@ -52,11 +53,9 @@ class Worker:
     def ask(self, request: str = "time", argument: str = "") -> dict[str, Any]:
         """Lets the worker do something once; `time` is what it is there for."""
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the reason is in what it said
             self._process.stdin.write(f"{request} {argument}\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the reason is in what it said
         return self._read()
 
     def _read(self) -> dict[str, Any]:
@@ -72,10 +71,8 @@ class Worker:
     def close(self) -> None:
         """Ends the worker."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()

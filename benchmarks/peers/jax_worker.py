@@ -1,4 +1,4 @@
-"""JAX's forms, as workers: `python -m benchmarks.peers.jax_worker MODE --form=... --problem=...`."""
+"""JAX's forms, as workers: `python -m benchmarks.peers.jax_worker MODE --form=...`."""
 
 from __future__ import annotations
 
