@@ -1,10 +1,13 @@
 # `make run` and `make test` set everything up themselves; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint types benchmark install clean
+.PHONY: help run test slow lint types benchmark benchmark-peers install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_INSTALLED := $(PEERS)/.installed
+PEERS_INDEX ?= https://download.pytorch.org/whl/cpu
 WORKERS ?= 2
 
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10 python
@@ -18,7 +21,8 @@ help:
 	@echo "make slow       the tests that take minutes each"
 	@echo "make lint       ruff: rules and formatting"
 	@echo "make types      mypy --strict"
-	@echo "make benchmark  speed and memory of a training step on this machine"
+	@echo "make benchmark  speed and memory on this machine: training, generation, scoring, start-up"
+	@echo "make benchmark-peers  the same beside PyTorch and JAX, which it installs into $(PEERS)"
 	@echo "make install    only the virtual environment $(VENV)"
 	@echo "make clean      removes it and all that tools left behind; keeps runs/"
 	@echo "PYTHON=/path/to/python3 chooses the Python that $(VENV) is made with."
@@ -55,7 +59,10 @@ types: $(INSTALLED)
 	@$(BIN)/mypy
 
 benchmark: $(INSTALLED)
-	@$(BIN)/python benchmarks/train_step.py
+	@$(BIN)/python benchmarks/run.py --repeats=3
+
+benchmark-peers: $(INSTALLED) $(PEERS_INSTALLED)
+	@$(BIN)/python benchmarks/run.py --peers --peers_python=$(PEERS)/bin/python
 
 install: $(INSTALLED)
 
@@ -74,6 +81,16 @@ $(INSTALLED): requirements.txt pyproject.toml
 		--requirement requirements.txt --editable '.[dev]' && \
 	touch $@
 
+# The extra alone, beside none of TensorFlow's own dependencies.
+$(PEERS_INSTALLED): $(INSTALLED)
+	@echo "Installing PyTorch and JAX into $(PEERS); this takes a few minutes, once ..."; \
+	rm -f $@; \
+	$(BIN)/python -m venv $(PEERS) && \
+	$(BIN)/python benchmarks/peers/requirements.py | \
+	$(PEERS)/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+		--extra-index-url $(PEERS_INDEX) --requirement /dev/stdin && \
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(PEERS) build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,7 @@
   python benchmarks/products.py
 
 prints GFLOP/s of `x [B, K] kernel` and of `kernel^T x^T [K, B]`, best of five interleaved runs,
-for the sizes of `train_step.py`. Takes half a minute.
+for the sizes of `run.py`. Takes half a minute.
 """
 
 from __future__ import annotations

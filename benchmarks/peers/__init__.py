@@ -1,0 +1,1 @@
+"""The same model in PyTorch and in JAX, written for these measurements."""
