@@ -31,7 +31,7 @@ from typing import Any, NoReturn, get_args
 
 from absl import app, flags
 
-from zforcing_tf import config, quiet
+from zforcing_tf import config, first_import, quiet
 from zforcing_tf.errors import UserError
 from zforcing_tf.settings import Field, allowed_values, bounds_in_words
 
@@ -122,6 +122,7 @@ def _parsed(main: Callable[[], int | None], arguments: Sequence[str]) -> list[st
         _fail("the file given to --flagfile is not text; give one with a flag a line")
     asked = not flags.FLAGS["verbosity"].using_default_value
     quiet.silence(flags.FLAGS.verbosity if asked else None)
+    first_import.prepare()
     # Ours is the only backend, whatever the user's own settings of Keras say.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     return list(rest)
