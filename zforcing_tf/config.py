@@ -138,7 +138,13 @@ class RunConfig(Section):
     dtype: Literal["float32", "float64", "mixed_bfloat16"] = setting(
         "float32", "Floating-point type of weights and computations."
     )
-    enable_xla: bool = setting(False, "Whether to compile the step with XLA.", resumable=True)
+    enable_xla: Literal["off", "on", "auto"] = setting(
+        "off",
+        "Whether to compile the step with XLA; auto: if that makes the run shorter, as measured "
+        "when it begins.",
+        resumable=True,
+        switch=True,
+    )
     distribution_strategy: Literal["off", "one_device", "mirrored"] = setting(
         "off", "How to spread a batch over devices.", resumable=True
     )
@@ -192,7 +198,7 @@ class ExperimentConfig:
                 f"--num_gpus={run.num_gpus} needs --distribution_strategy=mirrored, "
                 f"not {run.distribution_strategy}"
             )
-        if run.run_eagerly and run.enable_xla:
+        if run.run_eagerly and run.enable_xla == "on":
             raise UserError("--run_eagerly and --enable_xla exclude each other: give one of them")
         if run.profile_steps:
             first, comma, last = run.profile_steps.partition(",")

@@ -200,7 +200,7 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
         bound=bound(objective),
         dropout=model.dropout,
         clip_norm=config.optimizer.clip_norm,
-        enable_xla=config.run.enable_xla,
+        enable_xla=config.run.enable_xla == "on",
         seed=config.run.seed,
         name=model.model,
         dtype=dtype,

@@ -183,12 +183,13 @@ def help_text(main: Callable[[], int | None]) -> str:
 
 def _flag_help(flag: "flags.Flag[Any]", field: Field | None) -> str:
     default = (flag.default_as_str or "").strip("'")
-    left = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}={default}"
+    boolean = flag.boolean and (field is None or field.type is bool)
+    left = f"  --[no]{flag.name}" if boolean else f"  --{flag.name}={default}"
     text = flag.help or ""
     if field is not None:
         allowed = [*get_args(field.type), *bounds_in_words(field)]
         text = field.metadata["help"] + (f" ({', '.join(allowed)})" if allowed else "")
-    if flag.boolean:
+    if boolean:
         text += f" ({default})"
     lines = textwrap.wrap(text, _WIDTH - _COLUMN) or [""]
     if len(left) > _COLUMN - 2:

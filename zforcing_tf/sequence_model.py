@@ -92,9 +92,7 @@ class SequenceModel(keras.Model):
         self.ratios = {name: Ratio(name) for name in ratios}
         self.gradient_norm = Ratio("gradient_norm")
         self.skipped_updates = Count("skipped_updates")
-        self._gradients = tf.function(
-            self._loss_and_gradients, autograph=False, jit_compile=enable_xla or None
-        )
+        self.gradients = self.gradient_function(enable_xla)
         self._answers = Answers(cell, emission)
         for layer in self._flatten_layers(include_self=False):
             layer.build(None)
@@ -117,16 +115,9 @@ class SequenceModel(keras.Model):
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update from {"x": [B, T, ...], "lengths": [B]}, or this replica's part of it."""
         context = tf.distribute.get_replica_context()
-        x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
-        rows = Rows.of(context, tf.shape(x)[0])
-        step = self.step_counter.value
-        weights = Weights(*(schedule(step) for schedule in self.schedules))
-        noise = training_noise(
-            self.cell, self.bound, self.dropout, self.seed, step, rows, tf.shape(x)[1]
-        )
         if not self.optimizer.built:  # before a graph asks for its loss scale
             self.optimizer.build(self.trainable_variables)
-        gradients, sums = self._gradients(x, lengths, noise, rows.total, weights)
+        gradients, sums = self.gradients(*self.gradient_inputs(batch))
         gradients = context.all_reduce("SUM", gradients)
         norm = tf.linalg.global_norm(gradients) / loss_scale(self.optimizer)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
@@ -139,6 +130,23 @@ class SequenceModel(keras.Model):
         # Along particles that were drawn anew log p - KL is no bound.
         unknown = ("elbo",) if self.bound.name == "fivo" else ()
         return {m.name: m.result() for m in self.metrics if m.name not in unknown}
+
+    def gradient_inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """What `gradients` takes of a batch at the current step: data, noise, weights of terms."""
+        x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
+        rows = Rows.of(tf.distribute.get_replica_context(), tf.shape(x)[0])
+        step = self.step_counter.value
+        weights = Weights(*(schedule(step) for schedule in self.schedules))
+        noise = training_noise(
+            self.cell, self.bound, self.dropout, self.seed, step, rows, tf.shape(x)[1]
+        )
+        return x, lengths, noise, rows.total, weights
+
+    def gradient_function(self, enable_xla: bool) -> Any:
+        """Forward and backward pass of a training step as a graph, one of two forms of it."""
+        return tf.function(
+            self._loss_and_gradients, autograph=False, jit_compile=enable_xla or None
+        )
 
     def _loss_and_gradients(
         self,

@@ -61,7 +61,7 @@ def test_going_on_equals_going_through(experiment, changed, tmp_path):
     assert_same_run(experiment.run.run_dir, through.run.run_dir)
 
 
-@pytest.mark.parametrize(("enable_xla", "expected"), [(False, None), (True, 8)])
+@pytest.mark.parametrize(("enable_xla", "expected"), [("off", None), ("on", 8)])
 def test_xla_sees_few_lengths(experiment, changed, monkeypatch, enable_xla, expected):
     """It compiles for each, which takes seconds; one copy of the data serves all epochs."""
     asked, gather = [], pipeline.gather

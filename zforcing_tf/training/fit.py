@@ -18,7 +18,7 @@ from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import UserError
 from zforcing_tf.scoring import evaluate, tighter_bounds, with_other_bounds
 from zforcing_tf.sequence_model import SequenceModel
-from zforcing_tf.training import distribution, progress
+from zforcing_tf.training import distribution, progress, xla
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
 from zforcing_tf.training.history import History
 from zforcing_tf.training.interruption import Interruption
@@ -27,8 +27,6 @@ from zforcing_tf.training.summaries import Summaries
 from zforcing_tf.training.writing import GO_ON, writing
 
 Logs = dict[str, float]
-XLA_LENGTHS = 8
-"""Lengths that batches have at most where XLA compiles the step, for each of them anew."""
 
 
 class Stopped(Exception):
@@ -93,8 +91,7 @@ class _Training:
         self.summaries = Summaries(run.summaries)
         self.history = History(run.history)
         self.progress = Progress()
-        num_lengths = XLA_LENGTHS if config.run.enable_xla else None
-        self.gathered = pipeline.gather(dataset.train, num_lengths)
+        self.gathered = xla.choose(config.run, dataset.train, model, run)
         self.validation = pipeline.evaluation_batches(
             dataset.validation, config.run.eval_batch_size
         )
