@@ -216,6 +216,17 @@ def test_a_configuration_cannot_be_changed() -> None:
         ),
         *(
             (
+                {"run": {"steps_per_execution": 4, **other}},
+                f"--steps_per_execution=4 does not work with {flag}, where each step is an "
+                "execution of its own: leave it at 1",
+            )
+            for flag, other in (
+                ("--distribution_strategy=mirrored", {"distribution_strategy": "mirrored"}),
+                ("--run_eagerly", {"run_eagerly": True}),
+            )
+        ),
+        *(
+            (
                 {"run": {"profile_steps": steps}},
                 f"--profile_steps={steps} is not possible; "
                 "give the first and the last step, such as 10,20",
@@ -263,6 +274,7 @@ def test_what_may_change_on_resuming() -> None:
         "profile_steps",
         "run_dir",
         "run_eagerly",
+        "steps_per_execution",
         "summary_samples",
         "train_epochs",
     }

@@ -145,6 +145,12 @@ class RunConfig(Section):
         resumable=True,
         switch=True,
     )
+    steps_per_execution: int = setting(
+        1,
+        "Updates between two looks at signals and at the progress bar; more cost less time each.",
+        minimum=1,
+        resumable=True,
+    )
     distribution_strategy: Literal["off", "one_device", "mirrored"] = setting(
         "off", "How to spread a batch over devices.", resumable=True
     )
@@ -198,6 +204,16 @@ class ExperimentConfig:
                 f"--num_gpus={run.num_gpus} needs --distribution_strategy=mirrored, "
                 f"not {run.distribution_strategy}"
             )
+        alone = {
+            "--distribution_strategy=mirrored": run.distribution_strategy == "mirrored",
+            "--run_eagerly": run.run_eagerly,
+        }
+        for flag, given in alone.items():
+            if given and run.steps_per_execution > 1:
+                raise UserError(
+                    f"--steps_per_execution={run.steps_per_execution} does not work with {flag}, "
+                    "where each step is an execution of its own: leave it at 1"
+                )
         if run.run_eagerly and run.enable_xla == "on":
             raise UserError("--run_eagerly and --enable_xla exclude each other: give one of them")
         if run.profile_steps:

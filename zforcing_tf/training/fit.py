@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from zforcing_tf import models
@@ -50,6 +51,7 @@ def compiled_model(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
             optimizer=models.optimizer(config, model),
             run_eagerly=config.run.run_eagerly,
             jit_compile=False,  # the model compiles the parts that gain by it
+            steps_per_execution=config.run.steps_per_execution,
         )
     return model
 
@@ -92,6 +94,9 @@ class _Training:
         self.history = History(run.history)
         self.progress = Progress()
         self.gathered = xla.choose(config.run, dataset.train, model, run)
+        with tf.device("CPU:0"):
+            self.epoch_number = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.whole_epoch = self._batches(self.epoch_number)
         self.validation = pipeline.evaluation_batches(
             dataset.validation, config.run.eval_batch_size
         )
@@ -116,12 +121,17 @@ class _Training:
         waited = now.epoch - now.best_epoch
         return now.epoch >= run.train_epochs or bool(run.patience and waited >= run.patience)
 
-    def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
-        config, now, started = self.config.run, self.progress, time.monotonic()
-        train, size = self.dataset.train, config.batch_size
-        batches = pipeline.training_batches(
-            train, size, config.seed, now.epoch, now.batch, self.gathered
+    def _batches(self, epoch: int | tf.Variable, first_batch: int = 0) -> tf.data.Dataset:
+        train, run = self.dataset.train, self.config.run
+        return pipeline.training_batches(
+            train, run.batch_size, run.seed, epoch, first_batch, self.gathered
         )
+
+    def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
+        now, started = self.progress, time.monotonic()
+        train, size = self.dataset.train, self.config.run.batch_size
+        self.epoch_number.assign(now.epoch)
+        batches = self._batches(now.epoch, now.batch) if now.batch else self.whole_epoch
         callback.sums = now.sums
         logs = self.model.fit(
             batches,
