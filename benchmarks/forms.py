@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks import checks, ours, workers
+from benchmarks import checks, workers
 from benchmarks.problem import Sizes
 from benchmarks.workers import Worker, WorkerFailed
 
@@ -41,12 +42,17 @@ class Form(NamedTuple):
     python: str = sys.executable
 
 
-def own_forms() -> list[Form]:
-    """The library with each setting of `--enable_xla`."""
-    return [
-        Form(f"ours, {ours.xla_name(setting)}", "benchmarks.ours", (f"--xla={index}",))
-        for index, setting in enumerate(ours.xla_settings())
-    ]
+def own_forms(mode: Mode) -> list[Form]:
+    """The library as it is, and with the flags that change the speed of its training step."""
+    if mode != "train":
+        return [Form("ours", "benchmarks.ours", ())]
+    cores = os.cpu_count() or 1
+    settings = {
+        "ours, XLA off": ("--enable_xla=off",),
+        "ours, XLA on": ("--enable_xla=on",),
+        f"ours, XLA on, {cores} parts": ("--enable_xla=on", f"--concurrent_parts={cores}"),
+    }
+    return [Form(name, "benchmarks.ours", flags) for name, flags in settings.items()]
 
 
 def recomputing(form: Form) -> Form:

@@ -7,13 +7,11 @@ times products. All but the last use what any user of the library can call.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 import time
-import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -29,25 +27,16 @@ PRODUCTS = {1024: 5, 2048: 3, 4096: 1}
 Answer = Callable[[str], dict[str, Any]]
 
 
-def xla_settings() -> tuple[Any, ...]:
-    """All values of `--enable_xla`."""
-    kind = typing.get_type_hints(configuration.RunConfig)["enable_xla"]
-    return (False, True) if kind is bool else typing.get_args(kind)
+class Setting(NamedTuple):
+    """Flags of a run that change its speed."""
+
+    enable_xla: Literal["off", "on"] = "off"
+    concurrent_parts: int = 1
+    recompute: bool = False
 
 
-def xla_name(setting: Any) -> str:
-    """How the tables call one of them."""
-    return {False: "XLA off", True: "XLA on"}.get(setting) or f"XLA {setting}"
-
-
-def can_recompute() -> bool:
-    """Whether there is a `--recompute`."""
-    return any(f.name == "recompute" for f in dataclasses.fields(configuration.RunConfig))
-
-
-def experiment(s: Sizes, xla: Any, recompute: bool = False) -> configuration.ExperimentConfig:
+def experiment(s: Sizes, setting: Setting) -> configuration.ExperimentConfig:
     """Z-Forcing with auxiliary cost and backward emission."""
-    own: dict[str, Any] = {"recompute": True} if recompute else {}
     both = {"start": problems.AUXILIARY_WEIGHT, "end": problems.AUXILIARY_WEIGHT}
     return configuration.ExperimentConfig(
         model=configuration.ModelConfig(
@@ -57,7 +46,7 @@ def experiment(s: Sizes, xla: Any, recompute: bool = False) -> configuration.Exp
             **{f"auxiliary_weight_{k}": v for k, v in both.items()},
             **{f"backward_weight_{k}": v for k, v in both.items()},
         ),
-        run=configuration.RunConfig(enable_xla=xla, batch_size=s.B, **own),
+        run=configuration.RunConfig(batch_size=s.B, **setting._asdict()),
     )
 
 
@@ -91,13 +80,13 @@ def variables(model: Any) -> dict[str, Any]:
     return found
 
 
-def build(problem: Problem, xla: Any, recompute: bool = False) -> Any:
+def build(problem: Problem, setting: Setting = Setting()) -> Any:
     """The model, with the problem's weights."""
     from zforcing_tf import models
     from zforcing_tf.data.spec import DataSpec
 
     s = problem.sizes
-    config = experiment(s, xla, recompute)
+    config = experiment(s, setting)
     model = models.build(config, DataSpec("benchmark", "real", s.D, s.T, None))
     model.compile(optimizer=models.optimizer(config, model), jit_compile=False)
     assign(model, problem.weights)
@@ -130,7 +119,7 @@ def write_problem(s: Sizes, path: str, kind: str) -> None:
     if kind == "scoring":
         noise = randomness.row_noise(randomness.row_seeds(0, s.B), s.T, s.Z)
     else:
-        model = build(blank, xla_settings()[0])
+        model = build(blank)
         rows = randomness.Rows.of(tf.distribute.get_replica_context(), tf.constant(s.B))
         update = model.step_counter.value
         steps = tf.constant(s.T)
@@ -138,12 +127,12 @@ def write_problem(s: Sizes, path: str, kind: str) -> None:
     blank._replace(noise=noise.numpy()).save(path)
 
 
-def training(problem: Problem, xla: Any, recompute: bool) -> dict[str, Answer]:
+def training(problem: Problem, setting: Setting) -> dict[str, Answer]:
     """One update, timed; loss and gradients, to check."""
     import keras
     import tensorflow as tf
 
-    model = build(problem, xla, recompute)
+    model = build(problem, setting)
     step = tf.function(model.train_step, autograph=False)
     batch = {"x": tf.constant(problem.x), "lengths": tf.fill([problem.sizes.B], problem.sizes.T)}
 
@@ -171,9 +160,9 @@ def training(problem: Problem, xla: Any, recompute: bool) -> dict[str, Answer]:
     return {"time": timed, "check": check}
 
 
-def generation(problem: Problem, xla: Any, steps: int) -> dict[str, Answer]:
+def generation(problem: Problem, steps: int) -> dict[str, Answer]:
     """Whole sequences, timed with their noise; without randomness, to check."""
-    model, count = build(problem, xla), problem.sizes.B
+    model, count = build(problem), problem.sizes.B
     seeds = iter(range(1, 2**31))
 
     def timed(_: str) -> dict[str, Any]:
@@ -188,9 +177,9 @@ def generation(problem: Problem, xla: Any, steps: int) -> dict[str, Answer]:
     return {"time": timed, "check": check}
 
 
-def scoring(problem: Problem, xla: Any) -> dict[str, Answer]:
+def scoring(problem: Problem) -> dict[str, Answer]:
     """The bound of each sequence."""
-    model = build(problem, xla)
+    model = build(problem)
 
     def timed(_: str) -> dict[str, Any]:
         start = time.perf_counter()
@@ -230,12 +219,13 @@ def main() -> None:
     parser.add_argument("--problem", default="")
     parser.add_argument("--sizes", default="", help="D,E,H,M,Z,T,B of a problem to write")
     parser.add_argument("--kind", default="training", choices=("training", "scoring"))
-    parser.add_argument("--xla", type=int, default=0, help="index into the settings")
+    parser.add_argument("--enable_xla", choices=("off", "on"), default="off")
+    parser.add_argument("--concurrent_parts", type=int, default=1)
     parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--largest_product", type=int, default=max(PRODUCTS))
     parser.add_argument("--steps", type=int, default=400)
     arguments = parser.parse_args()
-    mode, xla = arguments.mode, xla_settings()[arguments.xla]
+    mode = arguments.mode
     if mode == "problem":
         s = Sizes(*map(int, arguments.sizes.split(",")))
         return write_problem(s, arguments.problem, arguments.kind)
@@ -243,11 +233,12 @@ def main() -> None:
         return workers.serve({}, peak(arguments.largest_product))
     problem = Problem.load(arguments.problem)
     if mode == "train":
-        answers = training(problem, xla, arguments.recompute)
+        names = Setting._fields
+        answers = training(problem, Setting(**{n: getattr(arguments, n) for n in names}))
     elif mode == "generate":
-        answers = generation(problem, xla, arguments.steps)
+        answers = generation(problem, arguments.steps)
     else:
-        answers = scoring(problem, xla)
+        answers = scoring(problem)
     workers.serve(workers.started(answers), answers)
 
 

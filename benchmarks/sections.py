@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import checks, forms, ours
+from benchmarks import checks, forms
 from benchmarks.forms import Form, Row
 from benchmarks.problem import CONFIGS, FEWEST_GFLOP, Sizes
 from benchmarks.workers import WorkerFailed
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
     def forms(self, mode: forms.Mode) -> list[Form]:
         """All forms of a mode that are to run."""
-        found = forms.own_forms()
+        found = forms.own_forms(mode)
         if self.peers_python:
             found += forms.peer_forms(mode, self.peers_python, self.whole_graph)
         return [form for form in found if form.name not in self.without]
@@ -95,9 +95,8 @@ def memory(settings: Settings) -> list[Row]:
     """Memory and time of training steps over T, each length in a process of its own."""
     config = "tiny" if settings.configs == ("tiny",) else "small"
     lengths = (10, 20) if config == "tiny" else (100, 400, 1600)
-    chosen = forms.own_forms()
-    if ours.can_recompute():
-        chosen += [forms.recomputing(form) for form in chosen]
+    chosen = forms.own_forms("train")
+    chosen += [forms.recomputing(form) for form in chosen]
     own = {form.name for form in chosen}
     if settings.peers_python:
         peers = forms.peer_forms("train", settings.peers_python)

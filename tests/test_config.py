@@ -53,7 +53,7 @@ def test_each_setting_has_one_flag_with_its_name_default_and_help() -> None:
         assert flag.default == field.default
         assert field.metadata["help"] in flag.help
         assert field.metadata["help"].endswith(".")
-        assert flag.boolean == (field.type is bool)
+        assert flag.boolean == (field.type is bool or field.metadata["switch"])
         assert tuple(getattr(flag.parser, "enum_values", ())) == get_args(field.type)
     assert list(values.flags_by_module_dict()) == ["zforcing_tf.config"]
 
@@ -77,6 +77,39 @@ def test_flags_text_is_a_flagfile_of_the_same_configuration(tmp_path: Path) -> N
         assert config.from_flags(parsed(f"--flagfile={file}")) == experiment
     later = config.from_flags(parsed(f"--flagfile={file}", "--seed=3"))
     assert CHANGED.differences(later) == ["seed: 2147483647 -> 3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "off"),
+        (("--enable_xla",), "on"),
+        (("--noenable_xla",), "off"),
+        (("--enable_xla", "--noenable_xla"), "off"),
+        (("--enable_xla=true",), "on"),
+        (("--enable_xla=False",), "off"),
+        (("--enable_xla=on",), "on"),
+        (("--enable_xla=off",), "off"),
+        (("--enable_xla=auto", "--seed=3"), "auto"),
+    ],
+)
+def test_a_choice_that_was_a_switch_is_still_given_as_one(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    """As are settings that a version wrote in which it was one."""
+    assert config.from_flags(parsed(*arguments)).run.enable_xla == expected
+    file = tmp_path / "flags.txt"
+    file.write_text("\n".join(arguments))
+    assert config.from_flags(parsed(f"--flagfile={file}")).run.enable_xla == expected
+    with pytest.raises(flags.IllegalFlagValueError):
+        parsed("--enable_xla=maybe")
+
+
+@pytest.mark.parametrize(("written", "read"), [(True, "on"), (False, "off"), ("auto", "auto")])
+def test_json_of_a_choice_that_was_a_switch(written: Any, read: str) -> None:
+    assert ExperimentConfig.from_json({"run": {"enable_xla": written}}).run.enable_xla == read
+    with pytest.raises(UserError, match="--enable_xla=1 is not possible; give one of off, on"):
+        ExperimentConfig.from_json({"run": {"enable_xla": 1}})
 
 
 def test_json_round_trip() -> None:
@@ -183,6 +216,17 @@ def test_a_configuration_cannot_be_changed() -> None:
         ),
         *(
             (
+                {"run": {"steps_per_execution": 4, **other}},
+                f"--steps_per_execution=4 does not work with {flag}, where each step is an "
+                "execution of its own: leave it at 1",
+            )
+            for flag, other in (
+                ("--distribution_strategy=mirrored", {"distribution_strategy": "mirrored"}),
+                ("--run_eagerly", {"run_eagerly": True}),
+            )
+        ),
+        *(
+            (
                 {"run": {"profile_steps": steps}},
                 f"--profile_steps={steps} is not possible; "
                 "give the first and the last step, such as 10,20",
@@ -230,6 +274,7 @@ def test_what_may_change_on_resuming() -> None:
         "profile_steps",
         "run_dir",
         "run_eagerly",
+        "steps_per_execution",
         "summary_samples",
         "train_epochs",
     }

@@ -113,7 +113,8 @@ def start(
          "give a whole number, at least 1"),
         (["--clip_norm=x"], "--clip_norm=x is not possible; give a number, above 0"),
         (["--core=elman"], "--core=elman is not possible; give one of lstm, gru"),
-        (["--enable_xla=maybe"], "--enable_xla=maybe is not possible; give true or false"),
+        (["--enable_xla=maybe"], "--enable_xla=maybe is not possible; give one of off, on, auto"),
+        (["--run_eagerly=maybe"], "--run_eagerly=maybe is not possible; give true or false"),
         (["--train_epoch=3"], "unknown flag --train_epoch; did you mean --train_epochs?"),
         (["--zzz"], "unknown flag --zzz; --help lists the flags"),
         (["--flagfile=none.flags"], "--flagfile cannot be read: "
@@ -215,8 +216,10 @@ def test_help(folder: Path, flag: str) -> None:
         line[: line.find("(")] for line in lines
     )
     assert (
-        "  --[no]enable_xla                Whether to compile the step with XLA. (false)" in lines
+        "  --[no]run_eagerly               Whether to run without graphs (slow). (false)" in lines
     )
+    assert any(line.startswith("  --enable_xla=off  ") for line in lines)
+    assert "(off, on, auto)" in done.stdout
     assert "  --core=lstm                     Kind of each recurrent network. (lstm, gru)" in lines
     assert max(map(len, lines)) <= 96
     titles = [line for line in lines if re.fullmatch(r"\w+:", line)]

@@ -138,12 +138,24 @@ class RunConfig(Section):
     dtype: Literal["float32", "float64", "mixed_bfloat16"] = setting(
         "float32", "Floating-point type of weights and computations."
     )
-    enable_xla: bool = setting(False, "Whether to compile the step with XLA.", resumable=True)
-    concurrent_parts: int = setting(
+    enable_xla: Literal["off", "on", "auto"] = setting(
+        "off",
+        "Whether to compile the step with XLA; auto: if that makes the run shorter, as measured "
+        "when it begins.",
+        resumable=True,
+        switch=True,
+    )
+    steps_per_execution: int = setting(
         1,
-        "Parts of a batch that cores work on side by side, where networks are too small to keep "
-        "them busy otherwise.",
+        "Updates between two looks at signals and at the progress bar; more cost less time each.",
         minimum=1,
+        resumable=True,
+    )
+    concurrent_parts: int = setting(
+        0,
+        "Parts of a batch that cores work on side by side, where networks are too small to keep "
+        "them busy otherwise; 0: as many as --enable_xla=auto finds best, or 1.",
+        minimum=0,
         resumable=True,
     )
     recompute: bool = setting(
@@ -205,7 +217,17 @@ class ExperimentConfig:
                 f"--num_gpus={run.num_gpus} needs --distribution_strategy=mirrored, "
                 f"not {run.distribution_strategy}"
             )
-        if run.run_eagerly and run.enable_xla:
+        alone = {
+            "--distribution_strategy=mirrored": run.distribution_strategy == "mirrored",
+            "--run_eagerly": run.run_eagerly,
+        }
+        for flag, given in alone.items():
+            if given and run.steps_per_execution > 1:
+                raise UserError(
+                    f"--steps_per_execution={run.steps_per_execution} does not work with {flag}, "
+                    "where each step is an execution of its own: leave it at 1"
+                )
+        if run.run_eagerly and run.enable_xla == "on":
             raise UserError("--run_eagerly and --enable_xla exclude each other: give one of them")
         if run.profile_steps:
             first, comma, last = run.profile_steps.partition(",")

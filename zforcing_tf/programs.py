@@ -31,7 +31,7 @@ from typing import Any, NoReturn, get_args
 
 from absl import app, flags
 
-from zforcing_tf import config, quiet
+from zforcing_tf import config, first_import, quiet
 from zforcing_tf.errors import UserError
 from zforcing_tf.settings import Field, allowed_values, bounds_in_words
 
@@ -122,6 +122,7 @@ def _parsed(main: Callable[[], int | None], arguments: Sequence[str]) -> list[st
         _fail("the file given to --flagfile is not text; give one with a flag a line")
     asked = not flags.FLAGS["verbosity"].using_default_value
     quiet.silence(flags.FLAGS.verbosity if asked else None)
+    first_import.prepare()
     # Ours is the only backend, whatever the user's own settings of Keras say.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     return list(rest)
@@ -182,12 +183,13 @@ def help_text(main: Callable[[], int | None]) -> str:
 
 def _flag_help(flag: "flags.Flag[Any]", field: Field | None) -> str:
     default = (flag.default_as_str or "").strip("'")
-    left = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}={default}"
+    boolean = flag.boolean and (field is None or field.type is bool)
+    left = f"  --[no]{flag.name}" if boolean else f"  --{flag.name}={default}"
     text = flag.help or ""
     if field is not None:
         allowed = [*get_args(field.type), *bounds_in_words(field)]
         text = field.metadata["help"] + (f" ({', '.join(allowed)})" if allowed else "")
-    if flag.boolean:
+    if boolean:
         text += f" ({default})"
     lines = textwrap.wrap(text, _WIDTH - _COLUMN) or [""]
     if len(left) > _COLUMN - 2:

@@ -10,20 +10,18 @@ raises. `--verbosity=0`, or TF_CPP_MIN_LOG_LEVEL=0 in the environment, brings ev
 
 import contextlib
 import faulthandler
-import importlib.abc
-import importlib.util
 import logging
 import os
 import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 from absl import logging as absl_logging
+
+from zforcing_tf.first_import import ImportUnder
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _THIRD_PARTY = r"(absl|array_record|etils|google|h5py|keras|tensorboard|tensorflow\w*|tf_keras)\b"
@@ -48,7 +46,7 @@ def silence(verbosity: int | None = None) -> None:
         warnings.filterwarnings("ignore", module=_THIRD_PARTY)
         warnings.filterwarnings("ignore", category=SyntaxWarning)
     if os.environ[LOG_LEVEL] != "0" and "tensorflow" not in sys.modules:
-        sys.meta_path.insert(0, _QuietImport())
+        sys.meta_path.insert(0, ImportUnder("tensorflow", noise_held_back))
     if verbosity is None:
         absl_logging.set_verbosity(absl_logging.WARNING)
         handler = absl_logging.get_absl_handler()
@@ -65,27 +63,6 @@ def _worth_showing(record: logging.LogRecord) -> bool:
     here = Path(__file__).resolve().parent
     ours = any(folder.is_relative_to(root) for root in (here, here.parent / "export"))
     return ours and record.name != "tensorflow"
-
-
-class _QuietImport(importlib.abc.MetaPathFinder):
-    """Runs the first import of TensorFlow, wherever it happens, under `noise_held_back`."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != "tensorflow":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_quietly(module: ModuleType) -> None:
-                with noise_held_back():
-                    execute(module)
-
-            spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
-        return spec
 
 
 @contextlib.contextmanager

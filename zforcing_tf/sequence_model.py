@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Any
 
 import keras
@@ -13,17 +12,18 @@ from zforcing_tf import inference, objectives, unroll
 from zforcing_tf.answers import Answers, Latents, Scores
 from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.errors import UserError
-from zforcing_tf.inference import Inference, Keep, Particles, Parts, Sequences
+from zforcing_tf.inference import Inference, Keep, Parts, Sequences
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
 from zforcing_tf.objectives import Bound, Schedule, Weights
-from zforcing_tf.randomness import Rows, dropout_keep, row_noise, row_seeds
+from zforcing_tf.randomness import Rows, row_noise, row_seeds
 from zforcing_tf.requests import check_counts, check_generation, checked, checked_batch
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.training.finite import apply_if_finite, loss_scale
-from zforcing_tf.training.noise import TrainingNoise, training_noise
+from zforcing_tf.training.gradients import gradient_function
+from zforcing_tf.training.noise import training_noise
 
 Batch = dict[str, tf.Tensor]
 
@@ -80,8 +80,6 @@ class SequenceModel(keras.Model):
         self.bound = bound
         self.dropout = dropout
         self.clip_norm = clip_norm
-        self.enable_xla = enable_xla
-        self.parts = parts
         self.recompute = recompute
         self.seed = seed
         self.step_counter = self.add_weight(
@@ -99,9 +97,7 @@ class SequenceModel(keras.Model):
         self.ratios = {name: Ratio(name) for name in ratios}
         self.gradient_norm = Ratio("gradient_norm")
         self.skipped_updates = Count("skipped_updates")
-        self._gradients = tf.function(
-            self._loss_and_gradients, autograph=False, jit_compile=enable_xla or None
-        )
+        self.set_form(enable_xla, parts)
         self._answers = Answers(cell, emission)
         for layer in self._flatten_layers(include_self=False):
             layer.build(None)
@@ -124,16 +120,9 @@ class SequenceModel(keras.Model):
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update from {"x": [B, T, ...], "lengths": [B]}, or this replica's part of it."""
         context = tf.distribute.get_replica_context()
-        x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
-        rows = Rows.of(context, tf.shape(x)[0])
-        step = self.step_counter.value
-        weights = Weights(*(schedule(step) for schedule in self.schedules))
-        noise = training_noise(
-            self.cell, self.bound, self.dropout, self.seed, step, rows, tf.shape(x)[1]
-        )
         if not self.optimizer.built:  # before a graph asks for its loss scale
             self.optimizer.build(self.trainable_variables)
-        gradients, sums = self._in_parts(x, lengths, noise, rows.total, weights)
+        gradients, sums = self.gradients(*self.gradient_inputs(batch))
         gradients = context.all_reduce("SUM", gradients)
         norm = tf.linalg.global_norm(gradients) / loss_scale(self.optimizer)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
@@ -147,56 +136,21 @@ class SequenceModel(keras.Model):
         unknown = ("elbo",) if self.bound.name == "fivo" else ()
         return {m.name: m.result() for m in self.metrics if m.name not in unknown}
 
-    def _in_parts(
-        self, x: tf.Tensor, lengths: tf.Tensor, noise: TrainingNoise, *shared: Any
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """`_loss_and_gradients` of parts of the batch, which cores work on side by side."""
-        if self.parts == 1:
-            return self._gradients(x, lengths, noise, *shared)
-        size = tf.shape(x)[0]
-        ends = [size * i // self.parts for i in range(self.parts + 1)]
-        found = [
-            self._gradients(x[a:b], lengths[a:b], noise.of_rows(a, b, self.bound), *shared)
-            for a, b in itertools.pairwise(ends)
-        ]
-        gradients = [tf.add_n(g) for g in zip(*(gradients for gradients, _ in found), strict=True)]
-        return gradients, {k: tf.add_n([sums[k] for _, sums in found]) for k in found[0][1]}
-
-    def _loss_and_gradients(
-        self,
-        x: tf.Tensor,
-        lengths: tf.Tensor,
-        noise: TrainingNoise,
-        total_rows: tf.Tensor,
-        weights: Weights,
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Gradient of this replica's share of the mean over the global batch; sums for metrics."""
-        dtype, rate, bound = tf.as_dtype(self.cell.compute_dtype), self.dropout, self.bound
-        keep = noise.keep and Keep(*(dropout_keep(n, rate, dtype) for n in noise.keep))
-        resampling = bound.resampling if bound.name == "fivo" else None
-        weighed = bound.name != "elbo"
-        particles = Particles(bound.num_samples, weighed, resampling, noise.resampling)
-        with tf.GradientTape() as tape:
-            inference = self.infer(
-                self.sequences(x, lengths),
-                noise.latent,
-                keep,
-                training="recompute" if self.recompute else True,
-                particles=particles,
-            )
-            terms = inference.terms
-            losses = objectives.loss(terms, weights, bound, inference.resampled)
-            loss = tf.reduce_sum(losses) / tf.cast(total_rows, losses.dtype)
-            scaled = self.optimizer.scale_loss(loss)
-        variables = [variable.value for variable in self.trainable_variables]
-        gradients = tape.gradient(
-            scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    def gradient_inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """What `gradients` takes of a batch at the current step: data, noise, weights of terms."""
+        x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
+        rows = Rows.of(tf.distribute.get_replica_context(), tf.shape(x)[0])
+        step = self.step_counter.value
+        weights = Weights(*(schedule(step) for schedule in self.schedules))
+        noise = training_noise(
+            self.cell, self.bound, self.dropout, self.seed, step, rows, tf.shape(x)[1]
         )
-        # The gradient of a table of symbols comes as slices.
-        gradients = [tf.convert_to_tensor(g) for g in gradients]
-        sums = objectives.sums(terms, losses, lengths, bound.num_samples)
-        value = objectives.bound_of(bound, terms, resampled=inference.resampled)
-        return gradients, sums | {"bound": tf.reduce_sum(value)}
+        return x, lengths, noise, rows.total, weights
+
+    def set_form(self, enable_xla: bool, parts: int) -> None:
+        """Chooses how training steps are computed; results differ by rounding only."""
+        self.enable_xla, self.parts = enable_xla, parts
+        self.gradients = gradient_function(self, enable_xla, parts)
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Adds a batch to the metrics, with one sample of the posterior.

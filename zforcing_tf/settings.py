@@ -6,7 +6,7 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, get_args
 
 from absl import flags
@@ -46,6 +46,7 @@ def setting(
     maximum: float | None = None,
     below: float | None = None,
     resumable: bool = False,
+    switch: bool = False,
 ) -> Any:
     """Declares a field of a `Section`, whose type is bool, int, float, str or a Literal of strings.
 
@@ -57,10 +58,12 @@ def setting(
         maximum: largest value; or `below`: what every value stays under.
         below: see `maximum`.
         resumable: whether a run may go on with another value and still be the same experiment.
+        switch: whether the choices `on` and `off` may be given as those of a bool too, by
+            `--name`, `--noname`, true and false: it was one once.
     """
     limits = zip(_BOUNDS, (minimum, above, maximum, below), strict=True)
     bounds = {words: limit for words, limit in limits if limit is not None}
-    metadata = {"help": text, "bounds": bounds, "resumable": resumable}
+    metadata = {"help": text, "bounds": bounds, "resumable": resumable, "switch": switch}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -81,6 +84,8 @@ def _checked(field: Field, value: Any) -> Any:
     kind: Any = field.type
     if kind is float and type(value) is int:
         value = float(value)
+    if field.metadata["switch"] and isinstance(value, bool):
+        value = "on" if value else "off"
     bounds: dict[str, float] = field.metadata["bounds"]
     if choices := get_args(kind):
         fits = value in choices
@@ -117,7 +122,23 @@ def define_flag(field: Field, flag_values: flags.FlagValues) -> None:
     """Defines the flag of a setting: its name, its default, its kind, its help."""
     default: Any = field.default
     text = field.metadata["help"]
-    if choices := get_args(field.type):
+    if field.metadata["switch"]:
+        flag = _Switch(field.name, default, text, get_args(field.type))
+        flags.DEFINE_flag(flag, flag_values)
+    elif choices := get_args(field.type):
         flags.DEFINE_enum(field.name, default, choices, text, flag_values)
     else:
         _DEFINE[field.type](field.name, default, text, flag_values=flag_values)
+
+
+class _Switch(flags.EnumFlag):
+    """An enum flag with `on` and `off` that may be given without a value too."""
+
+    def __init__(self, name: str, default: str, text: str, choices: Sequence[str]) -> None:
+        super().__init__(name, default, text, list(choices))
+        self.boolean = True  # to absl: `--name` is true, `--noname` is false
+
+    def _parse(self, argument: Any) -> str | None:
+        if isinstance(argument, str):
+            argument = {"true": "on", "false": "off"}.get(argument.lower(), argument)
+        return super()._parse(argument)

@@ -98,6 +98,16 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert list(range(23)) not in orders.values()
 
 
+@pytest.mark.parametrize("split", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+def test_one_pipeline_serves_all_epochs(split: Split) -> None:
+    with tf.device("CPU:0"):
+        epoch = tf.Variable(0, dtype=tf.int64)
+    batches = training_batches(split, 5, seed=7, epoch=epoch)
+    for number in (0, 1, 5, 1):
+        epoch.assign(number)
+        assert_equal(arrays(batches), arrays(training_batches(split, 5, seed=7, epoch=number)))
+
+
 def test_order_does_not_depend_on_global_seed_or_batch_size() -> None:
     tf.random.set_seed(1)
     order = sequences(arrays(training_batches(EQUAL, 5, 0, 0)))

@@ -61,7 +61,7 @@ def test_going_on_equals_going_through(experiment, changed, tmp_path):
     assert_same_run(experiment.run.run_dir, through.run.run_dir)
 
 
-@pytest.mark.parametrize(("enable_xla", "expected"), [(False, None), (True, 8)])
+@pytest.mark.parametrize(("enable_xla", "expected"), [("off", None), ("on", 8)])
 def test_xla_sees_few_lengths(experiment, changed, monkeypatch, enable_xla, expected):
     """It compiles for each, which takes seconds; one copy of the data serves all epochs."""
     asked, gather = [], pipeline.gather
@@ -128,6 +128,40 @@ def test_interruptions_anywhere_change_nothing(experiment, changed, tmp_path, mo
     assert_same_run(experiment.run.run_dir, through.run.run_dir)
     rows = History(Path(experiment.run.run_dir) / "history.csv").rows()
     assert [row["train_skipped_updates"] for row in rows] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("steps_per_execution", [2, 3, 100])
+def test_several_steps_an_execution_change_nothing(
+    experiment, changed, tmp_path, monkeypatch, steps_per_execution
+):
+    """Four batches an epoch: dividing it, not dividing it, beyond it; and with an overflow."""
+    with_an_overflow(monkeypatch)
+    one = changed(experiment, run_dir=str(tmp_path / "one"))
+    fit(one)
+    fit(changed(experiment, steps_per_execution=steps_per_execution))
+    assert_same_run(experiment.run.run_dir, one.run.run_dir)
+    results = [RunDirectory(run).read_results() for run in (one.run.run_dir, tmp_path / "run")]
+    assert results[0]["test"] == results[1]["test"]
+
+
+def test_an_execution_that_a_signal_ends_is_counted_whole(
+    experiment, changed, tmp_path, monkeypatch
+):
+    """Stopped after batch 1 and, resumed in groups of two from there, after batches 2 and 3."""
+    through = changed(experiment, run_dir=str(tmp_path / "through"))
+    fit(through)
+    stop_at(monkeypatch, 5)
+    with pytest.raises(Stopped):
+        fit(experiment)
+    monkeypatch.undo()
+    stop_at(monkeypatch, 7)
+    grouped = changed(experiment, steps_per_execution=2)
+    with pytest.raises(Stopped):
+        fit(grouped)
+    (last,) = (Path(experiment.run.run_dir) / "checkpoints").glob("last-00000007")
+    assert json.loads((last / "progress.json").read_text())["batch"] == 3
+    fit(grouped)
+    assert_same_run(experiment.run.run_dir, through.run.run_dir)
 
 
 def test_an_interruption_on_two_replicas(experiment, changed, tmp_path, monkeypatch):

@@ -55,6 +55,21 @@ def test_a_profile_is_of_the_steps_asked_for(experiment, changed, profiler, step
     assert not profiler.running
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ("2,3", [("start", 0), ("stop", 0)]),
+        ("4,6", [("start", 3), ("stop", 4)]),
+        ("9,10", []),
+    ],
+)
+def test_a_profile_is_of_whole_executions(experiment, changed, profiler, steps, expected):
+    """Three steps and one, in each of two epochs; noted is the first step of the execution."""
+    fit(changed(experiment, profile_steps=steps, steps_per_execution=3))
+    assert profiler.happened == expected
+    assert not profiler.running
+
+
 def test_a_training_that_begins_later_is_profiled_from_there(experiment, changed, profiler):
     fit(changed(experiment, train_epochs=1))
     fit(changed(experiment, profile_steps="2,6"))

@@ -53,7 +53,7 @@ def training_batches(
     split: Split,
     batch_size: int,
     seed: int,
-    epoch: int,
+    epoch: int | tf.Variable,
     first_batch: int = 0,
     gathered: Gather | None = None,
 ) -> tf.data.Dataset:
@@ -63,7 +63,8 @@ def training_batches(
       split: N sequences.
       batch_size: B; the last batch holds what is left.
       seed: with `epoch` determines the order; 0 to 2^32 - 1.
-      epoch: counted from 0.
+      epoch: counted from 0. A variable, int64 on the CPU, is read whenever an iteration begins: one
+        result then serves all epochs, and making it takes as long as some steps of a small model.
       first_batch: batches to leave out at the start, 0 to `batches_per_epoch`, at no cost.
       gathered: what `gather` gave for the split, to be shared by epochs; by default made anew.
 
@@ -76,7 +77,7 @@ def training_batches(
     """
 
     def order(positions: tf.Tensor) -> tf.Tensor:
-        key = tf.constant([seed, epoch], tf.int64)
+        key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
         last = tf.constant(split.num_sequences - 1, tf.int64)
         return tf.random.experimental.index_shuffle(positions, key, last)
 

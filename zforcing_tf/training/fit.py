@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from zforcing_tf import models
@@ -18,7 +19,7 @@ from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import UserError
 from zforcing_tf.scoring import evaluate, tighter_bounds, with_other_bounds
 from zforcing_tf.sequence_model import SequenceModel
-from zforcing_tf.training import distribution, progress
+from zforcing_tf.training import distribution, progress, xla
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
 from zforcing_tf.training.history import History
 from zforcing_tf.training.interruption import Interruption
@@ -27,8 +28,6 @@ from zforcing_tf.training.summaries import Summaries
 from zforcing_tf.training.writing import GO_ON, writing
 
 Logs = dict[str, float]
-XLA_LENGTHS = 8
-"""Lengths that batches have at most where XLA compiles the step, for each of them anew."""
 
 
 class Stopped(Exception):
@@ -52,6 +51,7 @@ def compiled_model(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
             optimizer=models.optimizer(config, model),
             run_eagerly=config.run.run_eagerly,
             jit_compile=False,  # the model compiles the parts that gain by it
+            steps_per_execution=config.run.steps_per_execution,
         )
     return model
 
@@ -93,8 +93,10 @@ class _Training:
         self.summaries = Summaries(run.summaries)
         self.history = History(run.history)
         self.progress = Progress()
-        num_lengths = XLA_LENGTHS if config.run.enable_xla else None
-        self.gathered = pipeline.gather(dataset.train, num_lengths)
+        self.gathered = xla.choose(config.run, dataset.train, model, run)
+        with tf.device("CPU:0"):
+            self.epoch_number = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.whole_epoch = self._batches(self.epoch_number)
         self.validation = pipeline.evaluation_batches(
             dataset.validation, config.run.eval_batch_size
         )
@@ -119,12 +121,17 @@ class _Training:
         waited = now.epoch - now.best_epoch
         return now.epoch >= run.train_epochs or bool(run.patience and waited >= run.patience)
 
-    def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
-        config, now, started = self.config.run, self.progress, time.monotonic()
-        train, size = self.dataset.train, config.batch_size
-        batches = pipeline.training_batches(
-            train, size, config.seed, now.epoch, now.batch, self.gathered
+    def _batches(self, epoch: int | tf.Variable, first_batch: int = 0) -> tf.data.Dataset:
+        train, run = self.dataset.train, self.config.run
+        return pipeline.training_batches(
+            train, run.batch_size, run.seed, epoch, first_batch, self.gathered
         )
+
+    def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
+        now, started = self.progress, time.monotonic()
+        train, size = self.dataset.train, self.config.run.batch_size
+        self.epoch_number.assign(now.epoch)
+        batches = self._batches(now.epoch, now.batch) if now.batch else self.whole_epoch
         callback.sums = now.sums
         logs = self.model.fit(
             batches,

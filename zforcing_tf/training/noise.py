@@ -22,9 +22,8 @@ class TrainingNoise(NamedTuple):
     resampling: tf.Tensor | None
     """Of fivo, [T, B, .]."""
 
-    def of_rows(self, start: tf.Tensor, end: tf.Tensor, bound: Bound) -> TrainingNoise:
-        """That of the sequences from `start` to `end`."""
-        count = bound.num_samples
+    def of_rows(self, start: tf.Tensor, end: tf.Tensor, count: int) -> TrainingNoise:
+        """That of the sequences from `start` to before `end`, of `count` samples each."""
         return TrainingNoise(
             self.latent[:, start * count : end * count],
             self.keep and Keep(*(n[:, start:end] for n in self.keep)),

@@ -42,7 +42,7 @@ class StepCallback(keras.callbacks.Callback):
         first, _, last = profile_steps.partition(",")
         self._first, self._last = (int(first), int(last)) if profile_steps else (0, -1)
         self._profile_dir = profile_dir
-        self._step = 0
+        self._start = self._step = 0
         self._profiling = False
 
     def __enter__(self) -> StepCallback:
@@ -59,23 +59,29 @@ class StepCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts to count; Keras has just set the metrics to zero."""
         self.batches = 0
-        self._step = int(self.model.step_counter.numpy())
+        self._start = self._step = int(self.model.step_counter.numpy())
         for variable in metric_variables(self.model):
             if variable.path in self.sums:
                 variable.assign(self.sums[variable.path])
         self.sums = {}
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Starts the profiler at its first step, or at a later one if training begins there."""
-        if not self._profiling and self._first <= self._step + 1 <= self._last:
+        """Starts the profiler with its first step, or at a later one if training begins there."""
+        until = self._start + min(batch + self.model.steps_per_execution, self.params["steps"])
+        if not self._profiling and self._first <= until and self._step < self._last:
             with writing(self._profile_dir, GO_ON):
                 tf.profiler.experimental.start(str(self._profile_dir))
             self._profiling = True
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts; stops the profiler after its last step, and training after a signal."""
-        self.batches += 1
-        self._step += 1
+        """Counts; stops the profiler after its last step, and training after a signal.
+
+        Args:
+            batch: the last one that a whole execution would have, perhaps beyond the epoch's end.
+            logs: of Keras.
+        """
+        self.batches = min(batch + 1, self.params["steps"])
+        self._step = self._start + self.batches
         if self._step >= self._last:
             self._stop_profiler()
         if self._interruption.received is not None:

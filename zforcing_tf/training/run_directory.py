@@ -3,6 +3,7 @@
 config.json       the configuration        flags.txt     the same, for --flagfile
 environment.json  versions and machine     results.json  what evaluations found
 data.json         what the data is         history.csv   learning curves, one row an epoch
+xla.json          what --enable_xla=auto chose
 checkpoints/  summaries/  samples/         log.txt       what was printed
 """
 
@@ -42,6 +43,7 @@ class RunDirectory:
         self.log = self.path / "log.txt"
         self.data = self.path / "data.json"
         self.history = self.path / "history.csv"
+        self.xla = self.path / "xla.json"
         self.checkpoints = self.path / "checkpoints"
         self.summaries = self.path / "summaries"
         self.samples = self.path / "samples"
@@ -152,6 +154,33 @@ class RunDirectory:
             UserError: it cannot be written.
         """
         self._write(self.data, spec)
+
+    def read_xla(self) -> dict[str, Any] | None:
+        """What `write_xla` wrote, if it did.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        if not self.xla.exists():
+            return None
+        try:
+            found = read_json(self.xla)
+            if not isinstance(found.get("enable_xla"), bool):
+                raise UserError("enable_xla is neither true nor false")
+            return found
+        except UserError as error:
+            raise UserError(
+                f"{self.xla} cannot be used: {error}; put it back, or give --enable_xla=on or "
+                "--enable_xla=off as the run was trained until now"
+            ) from error
+
+    def write_xla(self, choice: Mapping[str, Any]) -> None:
+        """Writes `xla.json`: `enable_xla`, and what it was chosen by.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        self._write(self.xla, choice)
 
     def say(self, lines: str) -> None:
         """Prints lines and adds them to `log.txt`.
