@@ -35,6 +35,9 @@ class Setting(NamedTuple):
     recompute: bool = False
 
 
+PLAIN = Setting()
+
+
 def experiment(s: Sizes, setting: Setting) -> configuration.ExperimentConfig:
     """Z-Forcing with auxiliary cost and backward emission."""
     both = {"start": problems.AUXILIARY_WEIGHT, "end": problems.AUXILIARY_WEIGHT}
@@ -80,7 +83,7 @@ def variables(model: Any) -> dict[str, Any]:
     return found
 
 
-def build(problem: Problem, setting: Setting = Setting()) -> Any:
+def build(problem: Problem, setting: Setting = PLAIN) -> Any:
     """The model, with the problem's weights."""
     from zforcing_tf import models
     from zforcing_tf.data.spec import DataSpec

@@ -32,6 +32,7 @@ sys.argv[0] = "zforcing-train"
 train.run()
 """
 """The program `train`, ended after its first update."""
+SETTINGS = {"ours, XLA off": ours.PLAIN, "ours, XLA on": ours.Setting(enable_xla="on")}
 
 
 def rows(settings: Settings) -> list[Row]:
@@ -42,11 +43,10 @@ def rows(settings: Settings) -> list[Row]:
         _row("python -m zforcing_tf.train --help", ["-m", "zforcing_tf.train", "--help"], repeats),
     ]
     for config in settings.configs:
-        for index, setting in enumerate(ours.xla_settings()):
-            runs = [_stages(config, index) for _ in range(repeats)]
+        for form in SETTINGS:
+            runs = [_stages(config, form) for _ in range(repeats)]
             for stage in runs[0]:
                 seconds = statistics.median(run[stage] for run in runs)
-                form = f"ours, {ours.xla_name(setting)}"
                 found.append({"stage": stage, "config": config, "form": form, "seconds": seconds})
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["-c", FIRST_STEP, "--flagfile=flags/digits_zforcing_aux.flags"]
@@ -74,9 +74,9 @@ def _row(stage: str, arguments: list[str], repeats: int) -> Row:
     return {"stage": stage, "seconds": statistics.median(seconds)}
 
 
-def _stages(config: str, xla: int) -> dict[str, float]:
+def _stages(config: str, form: str) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.startup", config, str(xla)],
+        [sys.executable, "-m", "benchmarks.startup", config, form],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -88,7 +88,7 @@ def _stages(config: str, xla: int) -> dict[str, float]:
 
 def main() -> None:
     """Goes through the stages of one process, and prints their seconds."""
-    s, xla = CONFIGS[sys.argv[1]], ours.xla_settings()[int(sys.argv[2])]
+    s, setting = CONFIGS[sys.argv[1]], SETTINGS[sys.argv[2]]
     seconds: dict[str, float] = {}
     last = time.perf_counter()
 
@@ -108,7 +108,7 @@ def main() -> None:
     blank = np.zeros((s.T, s.B, s.Z), np.float32)
     weights: Any = problem.Problem(problem.weights(s), problem.batch(s), blank)
     last = time.perf_counter()
-    model = ours.build(weights, xla)
+    model = ours.build(weights, setting)
     done("build the model")
     batch = {"x": tf.constant(weights.x), "lengths": tf.fill([s.B], s.T)}
     step = tf.function(model.train_step, autograph=False)

@@ -107,7 +107,9 @@ def test_every_step_is_seen_once_and_in_order(num_steps, monkeypatch):
             return (now[0][-1], total + tf.reduce_sum(now[0]), times + 1), now[2]["twice"]
 
         zero = tf.constant(0)
-        return windows.over_windows(explain, (zero,) * 3, tf.size(x), tf.size(x), x.dtype)
+        return windows.over_windows(
+            explain, (zero,) * 3, tf.size(x), tf.size(x), tf.TensorSpec((None,), x.dtype)
+        )
 
     (last, total, times), twice = run(x)
     assert (int(last), int(total)) == (num_steps, num_steps * (num_steps + 1) // 2)

@@ -106,7 +106,7 @@ class Answers:
         lengths: tf.Tensor,
         seeds: tf.Tensor,
         wanted: Callable[[Inference], Structure] = lambda _: (),
-        dtypes: Structure = (),
+        specs: Structure = (),
     ) -> Inferred:
         """One sample of the latents of each row, window by window.
 
@@ -115,7 +115,7 @@ class Answers:
             lengths: [B].
             seeds: [B, 2].
             wanted: what to keep of a window, structure of [T, B, ...].
-            dtypes: of it.
+            specs: of it, structure of `tf.TensorSpec`s.
         """
         state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
 
@@ -125,11 +125,19 @@ class Answers:
             return found.state, wanted(found)
 
         steps, rows = tf.shape(x)[1], tf.shape(x)[0]
-        return Inferred(*over_windows(explain, state, steps, rows, dtypes))
+        return Inferred(*over_windows(explain, state, steps, rows, specs))
+
+    @property
+    def _term_specs(self) -> Structure:
+        return (tf.TensorSpec((None, None), self._parts.wide_dtype),) * 2
+
+    @property
+    def _latent_specs(self) -> Structure:
+        shape = (None, None, self._cell.latent_size)
+        return (tf.TensorSpec(shape, tf.as_dtype(self._cell.compute_dtype)),) * 3
 
     def _score(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Scores:
-        dtype = self._parts.wide_dtype
-        return _scores(*self._infer(x, lengths, seeds, _terms, (dtype, dtype)).kept)
+        return _scores(*self._infer(x, lengths, seeds, _terms, self._term_specs).kept)
 
     def _log_weights(
         self,
@@ -214,23 +222,23 @@ class Answers:
         return over_windows(explain, before, steps, rows * count)[0]
 
     def _encode(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Latents:
-        dtypes = (tf.as_dtype(self._cell.compute_dtype),) * 3
-        kept = self._infer(x, lengths, seeds, _latents, dtypes).kept
+        kept = self._infer(x, lengths, seeds, _latents, self._latent_specs).kept
         return Latents(*(_batch_major(v, lengths) for v in kept))
 
     def _score_and_encode(
         self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor
     ) -> tuple[Scores, Latents]:
-        dtypes = ((self._parts.wide_dtype,) * 2, (tf.as_dtype(self._cell.compute_dtype),) * 3)
+        specs = (self._term_specs, self._latent_specs)
         terms, latents = self._infer(
-            x, lengths, seeds, lambda found: (_terms(found), _latents(found)), dtypes
+            x, lengths, seeds, lambda found: (_terms(found), _latents(found)), specs
         ).kept
         return _scores(*terms), Latents(*(_batch_major(v, lengths) for v in latents))
 
     def _reconstruct(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        emission, dtype = self._parts.emission, self._parts.wide_dtype
+        emission = self._parts.emission
+        spec = tf.TensorSpec((None, None, emission.family.frame_size), self._parts.wide_dtype)
         kept = self._infer(
-            x, lengths, seeds, lambda found: emission.mean(found.parameters), dtype
+            x, lengths, seeds, lambda found: emission.mean(found.parameters), spec
         ).kept
         return _batch_major(kept, lengths)
 

@@ -179,7 +179,7 @@ def _infer_steps(
     """All terms of some steps, from the state of each sample before them."""
     count, drawing = particles.number, steps.drawing
     particles = particles._replace(noise=None if isinstance(drawing, tuple) else drawing)
-    keep = None if isinstance(steps.keep, tuple) else steps.keep
+    keep = steps.keep or None
     seen = _seen(parts, steps.sequences, steps.ahead, steps.context, keep)
     found = explain(parts, state, seen, steps.noise, training, particles, log_weights)
     inferred, auxiliary, backward = found.inferred, None, None

@@ -30,7 +30,7 @@ def over_windows(
     carried: Structure,
     num_steps: tf.Tensor,
     num_rows: tf.Tensor,
-    output_dtypes: Structure = (),
+    output_specs: Structure = (),
 ) -> tuple[Structure, Structure]:
     """Goes over time in windows; the last may be shorter. Takes no gradient.
 
@@ -40,15 +40,17 @@ def over_windows(
         carried: structure of tensors before the first window.
         num_steps: T >= 1, scalar int32.
         num_rows: rows of what `explain` makes of each step.
-        output_dtypes: structure of dtypes, one for each output.
+        output_specs: structure of `tf.TensorSpec`s, one for each output, [T, ...].
 
     Returns:
         What is carried after the last window, and the outputs of all, structure of [T, ...].
     """
     window = steps_at_once(num_rows)
     collected = [
-        tf.TensorArray(dtype, size=0, dynamic_size=True, infer_shape=False)
-        for dtype in tf.nest.flatten(output_dtypes)
+        tf.TensorArray(
+            spec.dtype, size=0, dynamic_size=True, infer_shape=False, element_shape=spec.shape
+        )
+        for spec in tf.nest.flatten(output_specs)
     ]
 
     def body(i: tf.Tensor, carried: Structure, collected: list[Any]) -> tuple[Any, ...]:
@@ -68,7 +70,7 @@ def over_windows(
         ),
         parallel_iterations=1,  # or the noise of many windows would be there at once
     )
-    outputs = tf.nest.pack_sequence_as(output_dtypes, [array.concat() for array in collected])
+    outputs = tf.nest.pack_sequence_as(output_specs, [array.concat() for array in collected])
     return carried, outputs
 
 
