@@ -23,7 +23,8 @@ class Adam(keras.optimizers.Adam):
         index, dtype = self._get_variable_index(variable), variable.dtype
         first, second = self._momentums[index].value, self._velocities[index].value
         update = tf.cast(self.iterations + 1, dtype)
-        beta_1, beta_2 = (tf.cast(b, dtype) for b in (self.beta_1, self.beta_2))
+        # `tf.cast` of a number would go through float32.
+        beta_1, beta_2 = (tf.constant(b, dtype) for b in (self.beta_1, self.beta_2))
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=first.handle,
@@ -33,6 +34,6 @@ class Adam(keras.optimizers.Adam):
             lr=tf.cast(learning_rate, dtype),
             beta1=beta_1,
             beta2=beta_2,
-            epsilon=tf.cast(self.epsilon, dtype),
+            epsilon=tf.constant(self.epsilon, dtype),
             grad=tf.cast(gradient, dtype),
         )
