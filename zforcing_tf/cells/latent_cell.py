@@ -171,8 +171,7 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         ahead: Structure,
         targets: tf.Tensor,
         mask: tf.Tensor,
-        initial_state: Structure = None,
-        training: Training = False,
+        *how: Any,
     ) -> Context:
         """What the posterior sees of the data.
 
@@ -180,8 +179,8 @@ class LatentCell(keras.layers.Layer, abc.ABC):
             ahead: what `run_ahead` gave.
             targets: y, [T, B, D] or [T, B] int32.
             mask: [T, B] bool, true on valid steps.
-            initial_state: where an encoder starts; zeros by default.
-            training: whether the gradient will be asked for.
+            how: where an encoder starts, zeros by default; and whether the gradient will be asked
+                for. The last two arguments of `Encoder.states`.
         """
 
     @abc.abstractmethod

@@ -10,7 +10,6 @@ import tensorflow as tf
 from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, LatentFrom, Weights
 from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
-from zforcing_tf.unroll import Training
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -24,14 +23,7 @@ class RNNCell(LatentCell):
 
     latent_size = 0
 
-    def context(
-        self,
-        ahead: Any,
-        targets: Any,
-        mask: Any,
-        initial_state: Any = None,
-        training: Training = False,
-    ) -> Context:
+    def context(self, ahead: Any, targets: Any, mask: Any, *how: Any) -> Context:
         return Context((), None)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:

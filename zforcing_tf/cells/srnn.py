@@ -12,7 +12,6 @@ from zforcing_tf.layers.encoder import Encoder
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
 from zforcing_tf.products import Product
-from zforcing_tf.unroll import Training
 
 
 class Step(NamedTuple):
@@ -44,17 +43,8 @@ class SRNNCell(LatentCell):
     def given(self, ahead: Any, x: Any, keep: Any = None) -> Step:
         return Step(ahead, self.prior_network.mlp.share(0, ahead.h, bias=True))
 
-    def context(
-        self,
-        ahead: Any,
-        targets: Any,
-        mask: Any,
-        initial_state: Any = None,
-        training: Training = False,
-    ) -> Context:
-        states = self.backward_encoder.states(
-            self.embedding, targets, mask, ahead.h, initial_state, training
-        )
+    def context(self, ahead: Any, targets: Any, mask: Any, *how: Any) -> Context:
+        states = self.backward_encoder.states(self.embedding, targets, mask, ahead.h, *how)
         return Context(self.posterior_network.mlp.share(0, states, bias=True), None)
 
     def loop_weights(self, latent_from: LatentFrom) -> Step:

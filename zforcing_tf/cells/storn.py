@@ -11,7 +11,6 @@ from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, Lat
 from zforcing_tf.layers.encoder import Encoder
 from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
-from zforcing_tf.unroll import Training
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -29,17 +28,8 @@ class STORNCell(LatentCell):
 
     forward_encoder: Encoder
 
-    def context(
-        self,
-        ahead: Any,
-        targets: Any,
-        mask: Any,
-        initial_state: Any = None,
-        training: Training = False,
-    ) -> Context:
-        states = self.forward_encoder.states(
-            self.embedding, targets, mask, None, initial_state, training
-        )
+    def context(self, ahead: Any, targets: Any, mask: Any, *how: Any) -> Context:
+        states = self.forward_encoder.states(self.embedding, targets, mask, None, *how)
         return Context(self.posterior_network(states), None)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:

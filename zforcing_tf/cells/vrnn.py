@@ -12,7 +12,6 @@ from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and
 from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
-from zforcing_tf.unroll import Training
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -31,14 +30,7 @@ class VRNNCell(LatentCell):
     carries_latent = True
     prior_network: ConditionalGaussian
 
-    def context(
-        self,
-        ahead: Any,
-        targets: Any,
-        mask: Any,
-        initial_state: Any = None,
-        training: Training = False,
-    ) -> Context:
+    def context(self, ahead: Any, targets: Any, mask: Any, *how: Any) -> Context:
         mlp = self.posterior_network.mlp
         hidden = self.embedding.project(targets, mlp.share_kernel(1), mlp.read(mlp.bias_1))
         return Context(hidden, None)

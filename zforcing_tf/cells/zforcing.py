@@ -13,7 +13,6 @@ from zforcing_tf.layers.encoder import Encoder
 from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
-from zforcing_tf.unroll import Training
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -31,17 +30,8 @@ class ZForcingCell(LatentCell):
     backward_encoder: Encoder
     prior_network: ConditionalGaussian
 
-    def context(
-        self,
-        ahead: Any,
-        targets: Any,
-        mask: Any,
-        initial_state: Any = None,
-        training: Training = False,
-    ) -> Context:
-        states = self.backward_encoder.states(
-            self.embedding, targets, mask, None, initial_state, training
-        )
+    def context(self, ahead: Any, targets: Any, mask: Any, *how: Any) -> Context:
+        states = self.backward_encoder.states(self.embedding, targets, mask, None, *how)
         return Context(self.posterior_network.mlp.share(1, states, bias=True), states)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:
