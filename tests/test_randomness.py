@@ -175,3 +175,26 @@ def test_numbers_of_a_seed_stay_what_they_are():
     theirs = tf.random.stateless_normal((1000, 3), SEED, alg=randomness.ALGORITHM)
     ours = batch_noise(SEED, rows(1), tf.constant(1000), 3)[:, 0]
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 3, 10])
+def test_blocks_of_a_compiled_loop_hold_the_same_numbers(width):
+    """All but a few in millions to the last bit, whatever the block."""
+    size, num_blocks = 16 * width, 500
+    bits = randomness.row_blocks(SEEDS, tf.constant(num_blocks), size)
+    noise = tf.function(randomness.block_noise, jit_compile=True)
+    blocks = tf.concat([noise(block, width) for block in bits[:4]], axis=0)
+    expected = row_noise(SEEDS, tf.constant(16 * num_blocks), width)
+    np.testing.assert_allclose(blocks, expected[: 4 * 16], rtol=3e-7, atol=1e-12)
+    everything = tf.concat([randomness.block_noise(block, width) for block in bits], axis=0)
+    different = tf.reduce_mean(tf.cast(everything != expected, tf.float64))
+    assert everything.shape == expected.shape and different < 1e-4
+    np.testing.assert_allclose(everything, expected, rtol=3e-7, atol=1e-12)
+
+
+def test_sine_and_cosine_of_every_quarter():
+    turns = tf.constant(np.arange(2**14) * 2.0**-14)
+    for ours, expected in zip(
+        randomness._sin_cos_by_polynomial(turns), randomness._sin_cos(turns), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, atol=1e-13, rtol=0)

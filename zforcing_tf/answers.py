@@ -299,10 +299,8 @@ class Answers:
     ) -> tf.Tensor:
         """From the state after what is given, and its last frame."""
         cell, emission = self._cell, self._parts.emission
-        noise = row_noise(seeds, num_steps, cell.latent_size + emission.noise_size)
-        dtype = tf.float64 if cell.compute_dtype == "float64" else tf.float32
-        noise, temperature = tf.cast(noise, dtype), tf.cast(temperature, dtype)[:, tf.newaxis]
-        x = unroll.frames(cell, emission, state, x, noise, temperature, compiled)
+        temperature = tf.cast(temperature, self._parts.wide_dtype)[:, tf.newaxis]
+        x = unroll.frames(cell, emission, state, x, seeds, num_steps, temperature, compiled)
         return tf.transpose(x, (1, 0) if x.shape.rank == 2 else (1, 0, 2))
 
 

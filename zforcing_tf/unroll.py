@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import tensorflow as tf
 
 from zforcing_tf.products import flipped
+from zforcing_tf.randomness import block_noise, row_blocks, row_noise
 
 if TYPE_CHECKING:
     from zforcing_tf.cells.latent_cell import LatentCell
@@ -284,21 +285,24 @@ def frames(
     emission: Emission,
     state: Structure,
     x: tf.Tensor,
-    noise: tf.Tensor,
+    seeds: tf.Tensor,
+    num_steps: tf.Tensor,
     temperature: tf.Tensor,
     compiled: bool = False,
 ) -> tf.Tensor:
-    """What `generate` draws, [T, B, D] or [T, B] int32, and nothing else of it.
+    """What `generate` draws with the `row_noise` of seeds, [T, B, D] or [T, B] int32.
 
     Args:
-        cell: as of `generate`, and so the next five.
+        cell: as of `generate`, and so the next three.
         emission: draws the next frame.
         state: before the first step.
         x: the input of the first step.
-        noise: standard normal.
-        temperature: of latents and frames.
+        seeds: of the rows, [B, 2] int32.
+        num_steps: T, scalar int32.
+        temperature: [B, 1], of latents and frames; its dtype is that of the noise.
         compiled: whether XLA compiles `BLOCK` steps at a time: once for each B, whatever T is.
     """
+    width = cell.latent_size + emission.noise_size
     step, weights = _generation(cell, emission, temperature), cell.loop_weights("prior")
 
     def run(_: Any, now: Structure, noise: tf.Tensor) -> tuple[Structure, tf.Tensor]:
@@ -310,14 +314,17 @@ def frames(
 
     first = (_flipped(state), x)
     if not compiled:
+        noise = tf.cast(row_noise(seeds, num_steps, width), temperature.dtype)
         return run((), first, noise)[1]
-    steps, rows, width = tf.unstack(tf.shape(noise))
-    blocks = -(-steps // BLOCK)
-    noise = tf.pad(noise, [[0, blocks * BLOCK - steps], [0, 0], [0, 0]])
-    noise = tf.reshape(noise, (blocks, BLOCK, rows, width))
-    block = tf.function(run, autograph=False, jit_compile=True)
-    _, drawn = unroll(block, (), first, noise, x.dtype)
-    return tf.reshape(drawn, tf.concat([[blocks * BLOCK], tf.shape(x)], 0))[:steps]
+
+    @functools.partial(tf.function, autograph=False, jit_compile=True)
+    def block(_: Any, now: Structure, bits: tf.Tensor) -> tuple[Structure, tf.Tensor]:
+        return run((), now, tf.cast(block_noise(bits, width), temperature.dtype))
+
+    blocks = -(-num_steps // BLOCK)
+    bits = row_blocks(seeds, blocks, BLOCK * width)
+    _, drawn = unroll(block, (), first, bits, x.dtype)
+    return tf.reshape(drawn, tf.concat([[blocks * BLOCK], tf.shape(x)], 0))[:num_steps]
 
 
 def _generation(cell: LatentCell, emission: Emission, temperature: tf.Tensor) -> Step:

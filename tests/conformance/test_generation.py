@@ -13,6 +13,7 @@ from tests.conformance.cases import SEEDS, each_case, each_part, model_of
 from tests.layers.harness import assert_close, normal
 from zforcing_tf import unroll
 from zforcing_tf.products import flipped
+from zforcing_tf.randomness import row_noise
 from zforcing_tf.sequence_model import SequenceModel
 
 ROWS = 3
@@ -20,22 +21,32 @@ NUM_STEPS = unroll.BLOCK + 3  # one block, and a part of another
 
 
 def request(model: SequenceModel, num_steps: int = NUM_STEPS) -> tuple[Any, ...]:
-    """Arguments of `unroll.frames` behind the parts: state, x, noise, temperature."""
+    """Arguments of `unroll.frames` behind the parts: state, x, seeds, steps, temperature."""
     cell, own = model.cell, model.emission
     wide = "float64" if cell.compute_dtype == "float64" else "float32"
-    noise = normal(num_steps, ROWS, cell.latent_size + own.noise_size, dtype=wide)
     state = tf.nest.map_structure(
         lambda v: normal(*v.shape, seed=5, dtype=cell.compute_dtype), cell.initial_state(ROWS)
     )
     temperature = tf.constant([[1.0], [0.5], [0.0]], wide)
-    return state, own.first_input(ROWS), noise, temperature
+    return state, own.first_input(ROWS), SEEDS, tf.constant(num_steps), temperature
+
+
+def noise_of(model: SequenceModel, num_steps: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    width = model.cell.latent_size + model.emission.noise_size
+    return tf.cast(row_noise(SEEDS, num_steps, width), dtype)
 
 
 def step_by_step(
-    model: SequenceModel, state: Any, x: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor
+    model: SequenceModel,
+    state: Any,
+    x: tf.Tensor,
+    seeds: tf.Tensor,
+    num_steps: tf.Tensor,
+    temperature: tf.Tensor,
 ) -> tf.Tensor:
     """Each step by itself, in Python, by the methods that serve known frames."""
     cell, own, drawn = model.cell, model.emission, []
+    noise = noise_of(model, num_steps, temperature.dtype)
     for t in range(noise.shape[0]):
         of_latent, of_frame = tf.split(noise[t], [cell.latent_size, -1], axis=-1)
         of_latent = tf.cast(temperature * of_latent, cell.compute_dtype)
@@ -68,9 +79,10 @@ def test_the_loop_is_its_steps(variant, emission, dtype):
 @each_case
 def test_frames_are_those_that_are_generated_with_all_else(variant, emission):
     model = model_of(variant, emission)
-    state, x, noise, temperature = request(model, 4)
+    state, x, seeds, num_steps, temperature = request(model, 4)
+    noise = noise_of(model, num_steps, temperature.dtype)
     _, generated = unroll.generate(model.cell, model.emission, state, x, noise, temperature)
-    ours = drawn_by_loop(model, False, state, x, noise, temperature)
+    ours = drawn_by_loop(model, False, state, x, seeds, num_steps, temperature)
     np.testing.assert_array_equal(ours, generated.x)
 
 
