@@ -170,12 +170,15 @@ def compare(
         running, refused = admitted(forms, mode, problem, steps)
         largest = 1024 if sizes.H < 64 else 4096
         peak = Worker("benchmarks.ours", "peak", f"--largest_product={largest}")
-        answers = workers.interleaved({"peak": peak, **running}, repeats)
+        answers, failed = workers.interleaved({"peak": peak, **running}, repeats)
         for worker in (peak, *running.values()):
             worker.close()
     best_product = max(answer["gflops"] for answer in answers.pop("peak"))
     rows: list[Row] = []
+    refused += [{"form": name, "refused": reason} for name, reason in failed.items()]
     for name, worker in running.items():
+        if name in failed:
+            continue
         median, best = workers.median_and_best(answers[name])
         rows.append({"form": name, "ms_median": median, "ms_best": best, **worker.ready})
     set_ratios(rows)
@@ -184,6 +187,8 @@ def compare(
 
 def set_ratios(rows: Sequence[Row]) -> None:
     """Adds to each row how many times faster it is than the reference, by medians."""
+    if not rows:
+        return
     reference = next((r for r in rows if r["form"] == REFERENCE), rows[0])
     for row in rows:
         row["speed_ratio"] = reference["ms_median"] / row["ms_median"]

@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import inputs, sections, startup
+from benchmarks import forms, inputs, sections, startup
 from benchmarks.forms import Row
 from benchmarks.problem import CONFIGS
 from benchmarks.sections import Settings
@@ -95,6 +95,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _form_names() -> list[str]:
+    """Of all forms that any part may run."""
+    named: dict[str, None] = {}
+    for mode in ("train", "generate", "score"):
+        both = forms.own_forms(mode), forms.peer_forms(mode, sys.executable, whole_graph=True)
+        named |= dict.fromkeys(form.name for group in both for form in group)
+    own = forms.own_forms("train")
+    return [*named, *(forms.recomputing(form).name for form in own)]
+
+
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Checked arguments; tuples where several are given."""
     parser = argparse.ArgumentParser(
@@ -128,6 +138,11 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"--peers_python={found.peers_python} is no program that can be run")
         # Workers run elsewhere. Not resolved: a link to Python is what makes a virtual environment.
         found.peers_python = os.path.abspath(found.peers_python)
+    found.without = tuple(filter(None, found.without.split(";")))
+    known_forms = _form_names()
+    for name in found.without:
+        if name not in known_forms:
+            parser.error(f"--without: unknown {name!r}; there are {'; '.join(known_forms)}")
     if found.json and not Path(found.json).absolute().parent.is_dir():
         parser.error(f"--json={found.json}: there is no such folder")
     return found
@@ -140,7 +155,7 @@ def main() -> None:
         configs=chosen.configs,
         repeats=chosen.repeats,
         peers_python=chosen.peers_python,
-        without=tuple(chosen.without.split(";")),
+        without=chosen.without,
         whole_graph=chosen.whole_graph,
         long=chosen.long,
     )

@@ -107,13 +107,26 @@ def started(answers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     return {"first_step_s": first, "mib": peak_mib()}
 
 
-def interleaved(workers: Mapping[str, Worker], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Asks each worker once a round, in turn."""
+def interleaved(
+    workers: Mapping[str, Worker], rounds: int
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Asks each worker once a round, in turn.
+
+    Returns:
+        The answers of those that answered to the end, and what became of the others.
+    """
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    failed: dict[str, str] = {}
     for _ in range(rounds):
         for name, worker in workers.items():
-            answers[name].append(worker.ask())
-    return answers
+            if name in failed:
+                continue
+            try:
+                answers[name].append(worker.ask())
+            except WorkerFailed as failure:
+                failed[name] = f"failed with {failure}"
+                del answers[name]
+    return answers, failed
 
 
 def median_and_best(answers: Sequence[Mapping[str, Any]], key: str = "ms") -> tuple[float, float]:

@@ -83,10 +83,11 @@ def test_the_ratio_is_to_the_reference_wherever_it_stands():
 def test_a_training_step_is_checked_and_timed_at_a_tiny_size(tmp_path):
     file = tmp_path / "results.json"
     command = [sys.executable, "benchmarks/run.py", "--only=train", "--configs=tiny"]
-    command += ["--repeats=1", f"--json={file}", "--without=ours, XLA on;ours, XLA auto"]
+    command += ["--repeats=1", f"--json={file}", "--without=ours, XLA on"]
     done = subprocess.run(command, cwd=workers.ROOT, capture_output=True, text=True, check=True)
     results = json.loads(file.read_text())
-    assert results["train"][0]["form"] == "ours, XLA off" and len(results["train"]) == 1
+    assert results["train"][0]["form"] == "ours, XLA off"
+    assert all(row["form"] != "ours, XLA on" for row in results["train"])
     assert results["train"][0]["ms_median"] > 0 and "ours, XLA off" in done.stdout
 
 

@@ -264,6 +264,7 @@ def test_differences_name_the_setting_and_both_values() -> None:
 
 def test_what_may_change_on_resuming() -> None:
     assert config.resumable() == {
+        "concurrent_parts",
         "data_dir",
         "distribution_strategy",
         "enable_xla",
@@ -272,6 +273,7 @@ def test_what_may_change_on_resuming() -> None:
         "num_gpus",
         "patience",
         "profile_steps",
+        "recompute",
         "run_dir",
         "run_eagerly",
         "steps_per_execution",

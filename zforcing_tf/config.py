@@ -160,8 +160,8 @@ class RunConfig(Section):
     )
     recompute: bool = setting(
         False,
-        "Whether training on long sequences computes windows of time twice rather than keep what "
-        "they leave: a third of the memory or less, for a third more time.",
+        "Whether training computes windows of 128 steps twice rather than keep what they leave: a "
+        "fraction of the memory for a third more time, on sequences longer than that.",
         resumable=True,
     )
     distribution_strategy: Literal["off", "one_device", "mirrored"] = setting(
@@ -227,6 +227,11 @@ class ExperimentConfig:
                     f"--steps_per_execution={run.steps_per_execution} does not work with {flag}, "
                     "where each step is an execution of its own: leave it at 1"
                 )
+        if run.concurrent_parts > run.batch_size:
+            raise UserError(
+                f"--concurrent_parts={run.concurrent_parts} leaves parts without a sequence, as "
+                f"--batch_size={run.batch_size}: give at most that"
+            )
         if run.run_eagerly and run.enable_xla == "on":
             raise UserError("--run_eagerly and --enable_xla exclude each other: give one of them")
         if run.profile_steps:

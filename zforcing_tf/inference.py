@@ -79,7 +79,8 @@ class Inference(NamedTuple):
     parameters: tf.Tensor | None = None
     """Emission parameters, float32 at least."""
     state: Structure = None
-    """After the last step."""
+    """After the last step. Not known where windows are computed again: the last may end in steps
+    that there are not."""
     backward_states: tf.Tensor | None = None
     resampled: tf.Tensor | None = None
     """[T, B] bool: where a particle filter drew the samples of a sequence anew, before the step."""
@@ -218,10 +219,9 @@ def _infer_in_windows(
 
     layers = [part for part in parts if part is not None]
     dtypes = ([parts.wide_dtype] * len(names), tf.bool if filters else ())
-    (state, _), (terms, resampled) = recomputed(run, layers, (state, weights), steps, dtypes)
+    _, (terms, resampled) = recomputed(run, layers, (state, weights), steps, dtypes)
     return Inference(
         Terms(**dict(zip(names, terms, strict=True))),
-        state=state,
         resampled=resampled if filters else None,
     )
 

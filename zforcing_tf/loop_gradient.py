@@ -6,9 +6,10 @@ operations ask it to keep; the backward loop computes none of these again, and y
 product what it was applied to and the gradient of what it gave. The gradient of a kernel is then
 one product over [T B, .].
 
-It holds for every step that meets its weights through `Product`s, each called once. What stands
-between the operations is differentiated as it is. A tensor that a step has under several names (the
-gradient of all that is added into the gates, say) is kept once; a trace of one step tells which.
+It holds for every step that meets its weights through `Product`s, each called once, and captures no
+other tensor. What stands between the operations is differentiated as it is. A tensor that a step
+has under several names (the gradient of all that is added into the gates, say) is kept once; a
+trace of one step tells which.
 """
 
 from __future__ import annotations
@@ -80,11 +81,11 @@ def unroll_with_gradient(
             )
             known = {"before": states, "input": all_inputs, "output": outputs}
             left = backward_places.all(stacked, {k: v.__getitem__ for k, v in known.items()})
-            d_inputs, d_results, applied = steps.sorted(own, left)
+            d_inputs, d_results, applied = steps.split_left(own, left)
             d_tensors = [
                 d
-                for product, x, upstream in zip(_products(own), applied, d_results, strict=True)
-                for d in product.gradients(x, upstream)
+                for product, x, d_result in zip(_products(own), applied, d_results, strict=True)
+                for d in product.gradients(x, d_result)
             ]
             return [*d_tensors, *d_state, *d_inputs]
 
@@ -212,7 +213,7 @@ class _Steps(NamedTuple):
         seen = [applied[i] for i, op in enumerate(operations) if isinstance(op, Product)]
         return _Backward(d_before, [*d_varied, *_flat(d_results), *seen])
 
-    def sorted(self, operations: Operations, left: Tensors) -> tuple[Any, Any, Any]:
+    def split_left(self, operations: Operations, left: Tensors) -> tuple[Any, Any, Any]:
         """`_Backward.left` as gradients of inputs, of products' results, and what these met."""
         rest = iter(left)
         differentiable = [x.dtype.is_floating for x in _flat(self.inputs)]

@@ -204,7 +204,7 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
         dropout=model.dropout,
         clip_norm=config.optimizer.clip_norm,
         enable_xla=config.run.enable_xla == "on",
-        parts=config.run.concurrent_parts or 1,
+        concurrent_parts=config.run.concurrent_parts or 1,
         recompute=config.run.recompute,
         seed=config.run.seed,
         name=model.model,

@@ -79,7 +79,10 @@ def define_run_flags() -> None:
 
 def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | None:
     if len(arguments) > 1:
-        _fail(f"unknown argument {arguments[1]!r}; flags start with --")
+        _fail(
+            f"unknown argument {arguments[1]!r}; flags start with --, and a value follows its flag "
+            "behind =, such as --enable_xla=auto"
+        )
     try:
         tempfile.gettempdir()  # TensorFlow does not even start without one
     except FileNotFoundError:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from zforcing_tf.distributions import EmissionFamily
 from zforcing_tf.errors import UserError
+from zforcing_tf.randomness import row_seeds
 
 
 def checked(
@@ -110,6 +111,25 @@ def check_generation(num_steps: Any, num_sequences: Any, temperature: Any, rows:
             f"temperature has shape {temperature.shape} for {int(rows)} sequences; "
             "give one number, or one for each"
         )
+
+
+def checked_generation(
+    num_steps: Any, num_sequences: Any, seed: Any, temperature: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Seeds [B, 2] int32 and temperatures [B] float32 of what is to be generated.
+
+    Args:
+        num_steps: as of `check_generation`, and so errors.
+        num_sequences: B; row seeds tell it as well.
+        seed: scalar, or [B, 2].
+        temperature: scalar or [B].
+    """
+    row_seeds(seed, 1)  # says what is wrong with a seed
+    own_seeds = len(tf.convert_to_tensor(seed).shape) == 2
+    rows = tf.shape(seed)[0] if own_seeds else num_sequences
+    check_generation(num_steps, num_sequences, temperature, rows)
+    seeds = row_seeds(seed, num_sequences)
+    return seeds, tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
 
 
 def check_counts(**counts: Any) -> None:

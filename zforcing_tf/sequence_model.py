@@ -19,7 +19,7 @@ from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
 from zforcing_tf.objectives import Bound, Schedule, Weights
 from zforcing_tf.randomness import Rows, row_noise, row_seeds
-from zforcing_tf.requests import check_counts, check_generation, checked, checked_batch
+from zforcing_tf.requests import check_counts, checked, checked_batch, checked_generation
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.training.finite import apply_if_finite, loss_scale
 from zforcing_tf.training.gradients import gradient_function
@@ -47,7 +47,7 @@ class SequenceModel(keras.Model):
         dropout: rate, in training, on embedded inputs and on features.
         clip_norm: global norm to which gradients are clipped.
         enable_xla: whether forward and backward pass of the training step are compiled with XLA.
-        parts: in how many parts the training step computes a batch, side by side.
+        concurrent_parts: in how many parts training computes a batch, side by side.
         recompute: whether training computes windows of time twice rather than keep what they leave.
         seed: of all noise.
     """
@@ -65,7 +65,7 @@ class SequenceModel(keras.Model):
         dropout: float = 0.0,
         clip_norm: float = 100.0,
         enable_xla: bool = False,
-        parts: int = 1,
+        concurrent_parts: int = 1,
         recompute: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -97,7 +97,7 @@ class SequenceModel(keras.Model):
         self.ratios = {name: Ratio(name) for name in ratios}
         self.gradient_norm = Ratio("gradient_norm")
         self.skipped_updates = Count("skipped_updates")
-        self.set_form(enable_xla, parts)
+        self.set_form(enable_xla, concurrent_parts)
         self._answers = Answers(cell, emission)
         for layer in self._flatten_layers(include_self=False):
             layer.build(None)
@@ -147,10 +147,17 @@ class SequenceModel(keras.Model):
         )
         return x, lengths, noise, rows.total, weights
 
-    def set_form(self, enable_xla: bool, parts: int) -> None:
-        """Chooses how training steps are computed; results differ by rounding only."""
-        self.enable_xla, self.parts = enable_xla, parts
-        self.gradients = gradient_function(self, enable_xla, parts)
+    def set_form(self, enable_xla: bool, parts: int, gradients: Any = None) -> None:
+        """Chooses how training steps are computed; results differ by rounding only.
+
+        Args:
+            enable_xla: whether XLA compiles them.
+            parts: of a batch, side by side.
+            gradients: their `gradient_function`, if there is one already.
+        """
+        self.enable_xla, self.concurrent_parts = enable_xla, parts
+        self.gradients = gradients or gradient_function(self, enable_xla, parts)
+        self.train_function = None  # Keras would go on with the one that it made
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Adds a batch to the metrics, with one sample of the posterior.
@@ -186,7 +193,6 @@ class SequenceModel(keras.Model):
         """Does nothing: all is built, and Keras's own way fails on uneven replica batches."""
 
     # Use of a trained model. Rows are independent: of their batch, and of what padding holds.
-
     def call(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """The bound [B] of {"x", "lengths"}, noise from the model's seed: `score` for Keras."""
         return self.score(inputs["x"], inputs["lengths"], self.seed).elbo
@@ -207,8 +213,11 @@ class SequenceModel(keras.Model):
         Raises:
             UserError: a wrong shape, a length outside of 1 to T, a number that is not finite.
         """
+        return self._answers.score(*self._request(x, lengths, seed))
+
+    def _request(self, x: Any, lengths: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        return self._answers.score(x, lengths, row_seeds(seed, tf.shape(x)[0]))
+        return x, lengths, row_seeds(seed, tf.shape(x)[0])
 
     def iwae(
         self,
@@ -230,8 +239,7 @@ class SequenceModel(keras.Model):
                 changes no result but by rounding.
         """
         check_counts(num_samples=num_samples, samples_at_once=samples_at_once)
-        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        seeds = row_seeds(seed, tf.shape(x)[0])
+        x, lengths, seeds = self._request(x, lengths, seed)
         return self._answers.iwae(x, lengths, seeds, num_samples, samples_at_once)
 
     def fivo(
@@ -250,26 +258,22 @@ class SequenceModel(keras.Model):
         check_counts(num_particles=num_particles)
         if not isinstance(resampling, Resampling):
             raise UserError(f"resampling is {resampling!r}; give a Resampling(criterion, scheme)")
-        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        seeds = row_seeds(seed, tf.shape(x)[0])
+        x, lengths, seeds = self._request(x, lengths, seed)
         return self._answers.filter(x, lengths, seeds, num_particles, resampling)
 
     def encode(self, x: Any, lengths: Any = None, seed: Any = 0) -> Latents:
         """Posterior of the latents of sequences; arguments and errors as `score`."""
-        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        return self._answers.encode(x, lengths, row_seeds(seed, tf.shape(x)[0]))
+        return self._answers.encode(*self._request(x, lengths, seed))
 
     def score_and_encode(
         self, x: Any, lengths: Any = None, seed: Any = 0
     ) -> tuple[Scores, Latents]:
         """Both in one pass, from the same sample; arguments and errors as `score`."""
-        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        return self._answers.score_and_encode(x, lengths, row_seeds(seed, tf.shape(x)[0]))
+        return self._answers.score_and_encode(*self._request(x, lengths, seed))
 
     def reconstruct(self, x: Any, lengths: Any = None, seed: Any = 0) -> tf.Tensor:
         """Mean of the emission [B, T, D] under a sample of the posterior; arguments as `score`."""
-        x, lengths = checked(self.emission.family, self.frame_dtype, x, lengths)
-        return self._answers.reconstruct(x, lengths, row_seeds(seed, tf.shape(x)[0]))
+        return self._answers.reconstruct(*self._request(x, lengths, seed))
 
     def generate(
         self,
@@ -293,7 +297,8 @@ class SequenceModel(keras.Model):
             num_particles: of a particle filter over the prefix, one of which is drawn by its weight
                 to go on from: nearer to the true posterior than its approximation alone, 1.
             compiled: whether XLA compiles the loop: several times faster with one sequence, after
-                about a second for each new number of sequences, whatever T is; equal to rounding.
+                about a second for each new number of sequences, whatever T is. Frames are the same
+                but for rounding, which in a long sequence may grow, and may turn a symbol.
                 By default from 256 steps on, except in a graph of the caller's.
 
         Returns:
@@ -307,18 +312,12 @@ class SequenceModel(keras.Model):
         check_counts(num_particles=num_particles)
         if num_particles > 1 and prefix is None:
             raise UserError("num_particles filters a prefix: give one, or leave num_particles at 1")
-        row_seeds(seed, 1)  # says what is wrong with a seed
-        own_seeds = len(tf.convert_to_tensor(seed).shape) == 2
-        rows = tf.shape(seed)[0] if own_seeds else num_sequences
-        check_generation(num_steps, num_sequences, temperature, rows)
-        seeds = row_seeds(seed, num_sequences)
-        temperature = tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
+        asked = checked_generation(num_steps, num_sequences, seed, temperature)
         if compiled is None:
             compiled = tf.executing_eagerly() and bool(num_steps >= unroll.COMPILED_FROM)
-        request = (num_steps, seeds, temperature, compiled)
         if prefix is None:
-            return self._answers.generate(*request)
-        return self._answers.go_on(*request, prefix, num_particles)
+            return self._answers.generate(num_steps, *asked, compiled)
+        return self._answers.go_on(num_steps, *asked, compiled, prefix, num_particles)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -335,7 +334,7 @@ class SequenceModel(keras.Model):
             "dropout": self.dropout,
             "clip_norm": self.clip_norm,
             "enable_xla": self.enable_xla,
-            "parts": self.parts,
+            "concurrent_parts": self.concurrent_parts,
             "recompute": self.recompute,
             "seed": self.seed,
         }

@@ -140,5 +140,9 @@ class _Switch(flags.EnumFlag):
 
     def _parse(self, argument: Any) -> str | None:
         if isinstance(argument, str):
-            argument = {"true": "on", "false": "off"}.get(argument.lower(), argument)
+            # As absl reads what is true or false, which this flag was at first.
+            old = dict.fromkeys(("true", "t", "1"), "on") | dict.fromkeys(
+                ("false", "f", "0"), "off"
+            )
+            argument = old.get(argument.lower(), argument)
         return super()._parse(argument)

@@ -93,7 +93,7 @@ def test_measuring_changes_nothing(experiment, changed):
     dataset = registry.load(experiment.data)
     model = compiled_model(experiment, dataset.spec)
     before = [np.array(v) for v in model.variables + model.optimizer.variables]
-    xla._measured(experiment.run, dataset.train, model)
+    xla._measured(experiment.run, dataset.train, model, RunDirectory(experiment.run.run_dir))
     for old, new in zip(before, model.variables + model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -120,5 +120,5 @@ def test_two_replicas_do_without(experiment, changed, capsys):
 def test_a_damaged_choice_is_not_made_again(tmp_path, text):
     run = RunDirectory(tmp_path)
     run.xla.write_text(text)
-    with pytest.raises(UserError, match="xla.json cannot be used: .* or give --enable_xla=on or"):
+    with pytest.raises(UserError, match="xla.json cannot be used: .* or give --enable_xla and"):
         run.read_xla()

@@ -63,8 +63,9 @@ def training_batches(
       split: N sequences.
       batch_size: B; the last batch holds what is left.
       seed: with `epoch` determines the order; 0 to 2^32 - 1.
-      epoch: counted from 0. A variable, int64 on the CPU, is read whenever an iteration begins: one
-        result then serves all epochs, and making it takes as long as some steps of a small model.
+      epoch: counted from 0. A variable, int64 on the CPU, is read for each batch: one result then
+        serves all epochs, and making it takes as long as some steps of a small model. Assign to it
+        between epochs only.
       first_batch: batches to leave out at the start, 0 to `batches_per_epoch`, at no cost.
       gathered: what `gather` gave for the split, to be shared by epochs; by default made anew.
 

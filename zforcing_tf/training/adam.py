@@ -20,6 +20,9 @@ class Adam(keras.optimizers.Adam):
 
     def update_step(self, gradient: tf.Tensor, variable: Any, learning_rate: Any) -> None:
         """Updates one weight, and its moments."""
+        if self.amsgrad:  # which the kernel does not know
+            super().update_step(gradient, variable, learning_rate)
+            return
         index, dtype = self._get_variable_index(variable), variable.dtype
         first, second = self._momentums[index].value, self._velocities[index].value
         update = tf.cast(self.iterations + 1, dtype)
@@ -35,5 +38,5 @@ class Adam(keras.optimizers.Adam):
             beta1=beta_1,
             beta2=beta_2,
             epsilon=tf.constant(self.epsilon, dtype),
-            grad=tf.cast(gradient, dtype),
+            grad=tf.cast(tf.convert_to_tensor(gradient), dtype),
         )

@@ -167,11 +167,14 @@ class RunDirectory:
             found = read_json(self.xla)
             if not isinstance(found.get("enable_xla"), bool):
                 raise UserError("enable_xla is neither true nor false")
+            parts = found.setdefault("parts", 1)
+            if type(parts) is not int or parts < 1:
+                raise UserError("parts is no number of parts")
             return found
         except UserError as error:
             raise UserError(
-                f"{self.xla} cannot be used: {error}; put it back, or give --enable_xla=on or "
-                "--enable_xla=off as the run was trained until now"
+                f"{self.xla} cannot be used: {error}; put it back, or give --enable_xla and "
+                f"--concurrent_parts as the run was trained until now, which {self.log.name} says"
             ) from error
 
     def write_xla(self, choice: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import statistics
 import time
@@ -22,6 +23,7 @@ from zforcing_tf.config import RunConfig
 from zforcing_tf.data import pipeline
 from zforcing_tf.data.pipeline import Batch, Gather
 from zforcing_tf.data.spec import Split
+from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training.gradients import gradient_function
 from zforcing_tf.training.run_directory import RunDirectory
@@ -42,17 +44,17 @@ class Times:
         steps: of the whole run.
         graph_ms: milliseconds a step without XLA.
         xla_ms: with it; None where the run is too short to try.
-        parts: of the batch, side by side, with which that was.
         compile_s: seconds to compile the step once.
         compilations: how often that happens, at most: for each shape of a batch.
+        parts: of the batch, side by side, with which `xla_ms` was.
     """
 
     steps: int
     graph_ms: float
     xla_ms: float | None = None
-    parts: int = 1
     compile_s: float = 0.0
     compilations: int = 0
+    parts: int = 1
 
     @property
     def enable_xla(self) -> bool:
@@ -96,20 +98,27 @@ def choose(run: RunConfig, train: Split, model: SequenceModel, directory: RunDir
     """
     if run.enable_xla != "auto":
         return _gather(train, run.enable_xla == "on")
-    kept = directory.read_xla()
-    if kept is not None:
-        enable_xla, parts = kept["enable_xla"], kept.get("parts", 1)
-    elif run.run_eagerly or model.distribute_strategy.num_replicas_in_sync > 1:
-        enable_xla, parts = False, run.concurrent_parts or 1
+    parts, gradients = run.concurrent_parts or 1, None
+    if run.run_eagerly or model.distribute_strategy.num_replicas_in_sync > 1:
+        enable_xla = False
         directory.say("XLA: off (auto measures graphs on one device only)")
+    elif (kept := directory.read_xla()) is not None:
+        enable_xla, parts = kept["enable_xla"], kept["parts"]
+        if run.concurrent_parts not in (0, parts):
+            raise UserError(
+                f"{directory.xla} has {parts} parts of a batch for this run, not "
+                f"--concurrent_parts={run.concurrent_parts}: leave that flag out, or give "
+                "--enable_xla=on with it"
+            )
     else:
-        times = _measured(run, train, model)
+        times, forms = _measured(run, train, model, directory)
         enable_xla = times.enable_xla
-        parts = times.parts if enable_xla else run.concurrent_parts or 1
+        parts = times.parts if enable_xla else parts
+        gradients = forms.get((enable_xla, parts))
         directory.write_xla({**dataclasses.asdict(times), "enable_xla": enable_xla, "parts": parts})
         directory.say(times.in_words())
-    if (enable_xla, parts) != (model.enable_xla, model.parts):
-        model.set_form(enable_xla, parts)
+    if (enable_xla, parts) != (model.enable_xla, model.concurrent_parts):
+        model.set_form(enable_xla, parts, gradients)
     return _gather(train, enable_xla)
 
 
@@ -117,28 +126,50 @@ def _gather(train: Split, enable_xla: bool) -> Gather:
     return pipeline.gather(train, XLA_LENGTHS if enable_xla else None)
 
 
-def _measured(run: RunConfig, train: Split, model: SequenceModel) -> Times:
-    """Times both forms, alternately; no weight, no metric and no counter changes."""
+def _measured(
+    run: RunConfig, train: Split, model: SequenceModel, directory: RunDirectory
+) -> tuple[Times, dict[tuple[bool, int], Any]]:
+    """Times all forms, alternately; no weight, no metric and no counter changes.
+
+    Returns:
+        The times, and the functions that were timed by (enable_xla, parts).
+    """
     count = pipeline.batches_per_epoch(train, run.batch_size)
     steps = run.train_epochs * count
-    graph = _form(run, train, model, False, model.parts)
+    own = (False, model.concurrent_parts)
+    functions = {own: model.gradients}
+    graph = _form(run, train, model, *own, functions)
     graph()
     graph_s = min(_seconds(graph) for _ in range(REPEATS))
     if steps * graph_s < SHORT_RUN:
-        return Times(steps, 1000 * graph_s)
+        return Times(steps, 1000 * graph_s), functions
     tried = [run.concurrent_parts] if run.concurrent_parts else _numbers_of_parts(run)
-    forms = [_form(run, train, model, True, parts) for parts in tried]
-    compiling = [_seconds(form) - _seconds(form) for form in forms]
+    forms = [_form(run, train, model, True, parts, functions) for parts in tried]
+    try:
+        compiling = [_seconds(form) - _seconds(form) for form in forms]
+    except tf.errors.OpError as error:
+        directory.say(f"XLA: it cannot compile this step ({str(error).splitlines()[0]})")
+        return Times(steps, 1000 * graph_s), functions
     rounds = [[_seconds(form) for form in (graph, *forms)] for _ in range(REPEATS)]
     graph_s, *with_xla = (statistics.median(times) for times in zip(*rounds, strict=True))
     xla_s, compile_s, parts = min(zip(with_xla, compiling, tried, strict=True))
-    shapes = (1 + bool(train.num_sequences % run.batch_size)) * _lengths(run, train)
-    return Times(steps, 1000 * graph_s, 1000 * xla_s, parts, max(compile_s, 0.0), shapes)
+    shapes = _shapes(run, train, parts) * _lengths(run, train)
+    times = Times(steps, 1000 * graph_s, 1000 * xla_s, max(compile_s, 0.0), shapes, parts)
+    return times, functions
+
+
+def _shapes(run: RunConfig, train: Split, parts: int) -> int:
+    """Numbers of rows for which XLA compiles: of parts of a batch, and of the last, smaller one."""
+    sizes = {min(run.batch_size, train.num_sequences), train.num_sequences % run.batch_size} - {0}
+    ends = [[size * i // parts for i in range(parts + 1)] for size in sizes]
+    return len({b - a for row in ends for a, b in itertools.pairwise(row)})
 
 
 def _numbers_of_parts(run: RunConfig) -> list[int]:
     """1, and one for each core if a batch has rows for all of them."""
-    cores = os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     gpus = tf.config.list_logical_devices("GPU")
     return [1] if cores == 1 or gpus or run.batch_size < cores else [1, cores]
 
@@ -155,19 +186,24 @@ def _lengths(run: RunConfig, train: Split) -> int:
 
 
 def _form(
-    run: RunConfig, train: Split, model: SequenceModel, enable_xla: bool, parts: int
+    run: RunConfig,
+    train: Split,
+    model: SequenceModel,
+    enable_xla: bool,
+    parts: int,
+    functions: dict[tuple[bool, int], Any],
 ) -> Callable[[], Any]:
     """Forward and backward pass on the first batch of the run, which waits for the result."""
     batches = _first_batches(run, train, enable_xla)
-    batch = next(iter(batches))
-    form = model.gradients
-    if (enable_xla, parts) != (model.enable_xla, model.parts):
-        form = gradient_function(model, enable_xla, parts)
+    batch, key = next(iter(batches)), (enable_xla, parts)
+    if key not in functions:
+        functions[key] = gradient_function(model, enable_xla, parts)
+    gradients_of = functions[key]
 
     # Of the batches' specification, so that the training step finds what is traced here.
     @functools.partial(tf.function, autograph=False, input_signature=[batches.element_spec])
     def step(batch: Batch) -> tf.Tensor:
-        gradients, _ = form(*model.gradient_inputs(batch))
+        gradients, _ = gradients_of(*model.gradient_inputs(batch))
         return tf.linalg.global_norm(gradients)
 
     return lambda: step(batch).numpy()
