@@ -265,6 +265,7 @@ def test_differences_name_the_setting_and_both_values() -> None:
 def test_what_may_change_on_resuming() -> None:
     assert config.resumable() == {
         "concurrent_parts",
+        "cudnn_encoder",
         "data_dir",
         "distribution_strategy",
         "enable_xla",

@@ -164,6 +164,12 @@ class RunConfig(Section):
         "fraction of the memory for a third more time, on sequences longer than that.",
         resumable=True,
     )
+    cudnn_encoder: bool = setting(
+        False,
+        "Whether training takes cuDNN's LSTM for the network through which the posterior sees the "
+        "data; needs a GPU, and no XLA.",
+        resumable=True,
+    )
     distribution_strategy: Literal["off", "one_device", "mirrored"] = setting(
         "off", "How to spread a batch over devices.", resumable=True
     )
@@ -231,6 +237,18 @@ class ExperimentConfig:
             raise UserError(
                 f"--concurrent_parts={run.concurrent_parts} leaves parts without a sequence, as "
                 f"--batch_size={run.batch_size}: give at most that"
+            )
+        others = {
+            "--enable_xla=off": run.enable_xla == "off",
+            "--core=lstm": model.core == "lstm",
+            "--distribution_strategy=off": run.distribution_strategy == "off",
+            "--norecompute": not run.recompute,
+            "--dtype=float32": run.dtype == "float32",
+        }
+        missing = [flag for flag, given in others.items() if not given]
+        if run.cudnn_encoder and missing:
+            raise UserError(
+                f"--cudnn_encoder works with {missing[0]} only: give that, or leave it out"
             )
         if run.run_eagerly and run.enable_xla == "on":
             raise UserError("--run_eagerly and --enable_xla exclude each other: give one of them")

@@ -107,7 +107,7 @@ def _check(config: ExperimentConfig) -> None:
             )
 
 
-def _cell(config: ModelConfig, embedding: Embedding, dtype: str) -> LatentCell:
+def _cell(config: ModelConfig, embedding: Embedding, dtype: str, cudnn_encoder: bool) -> LatentCell:
     units, hidden, latent = config.recurrent_size, config.hidden_size, config.latent_size
     widths = {"core": units, "encoder": units, "embedding": embedding.size, "latent": latent}
     own: dict[str, Any] = {
@@ -135,6 +135,7 @@ def _cell(config: ModelConfig, embedding: Embedding, dtype: str) -> LatentCell:
             kind=config.core,
             direction=direction,
             beside_size=sum(sizes),
+            cudnn=cudnn_encoder,
             **own,
         )
 
@@ -158,7 +159,7 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
     embedding = Embedding(
         spec.frame_size, model.embedding_size, FAMILIES[family].symbols, init, dtype=dtype
     )
-    cell = _cell(model, embedding, dtype)
+    cell = _cell(model, embedding, dtype, config.run.cudnn_encoder)
     schedules: dict[str, Any] = {
         name: _schedule(objective, name) for name in ("kl", "auxiliary", "backward")
     }

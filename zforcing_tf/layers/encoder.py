@@ -7,8 +7,9 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from zforcing_tf.layers.cudnn import lstm_states
 from zforcing_tf.layers.embedding import Embedding
-from zforcing_tf.layers.gates import CoreState
+from zforcing_tf.layers.gates import CoreState, LSTMState
 from zforcing_tf.layers.recurrent_core import CoreKind, RecurrentCore
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, WeightedLayer
 from zforcing_tf.products import linear
@@ -33,6 +34,7 @@ class Encoder(WeightedLayer):
         kind: `lstm` or `gru`.
         direction: `backward` or `forward`.
         beside_size: width of d, what else it reads at each step; 0 for nothing.
+        cudnn: whether training takes cuDNN's kernel for an LSTM, which needs a GPU.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Encoder(WeightedLayer):
         kind: CoreKind = "lstm",
         direction: Direction = "backward",
         beside_size: int = 0,
+        cudnn: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -50,6 +53,7 @@ class Encoder(WeightedLayer):
             raise ValueError(f"direction must be 'backward' or 'forward', not {direction!r}")
         self.direction = direction
         self.beside_size = beside_size
+        self.cudnn = cudnn
         own = {"initializer": initializer, "kind": kind, "dtype": self.dtype_policy}
         self.core = RecurrentCore(units, embedding_size, **own)
         if beside_size:
@@ -82,11 +86,24 @@ class Encoder(WeightedLayer):
             states = self.core.run(drive, state, mask, backward, training)
             return tf.nest.map_structure(lambda v: v[0 if backward else -1], states), states.h
 
+        if self.cudnn and training is True and isinstance(state, LSTMState):
+            return self._by_cudnn(embedding(targets), mask, beside, state)
         inputs = (targets, mask) if beside is None else (targets, mask, beside)
         if training != "recompute":
             return run(state, inputs)[1]
         layers, dtype = (embedding, self), tf.as_dtype(self.compute_dtype)
         return recomputed(run, layers, state, inputs, dtype, reverse=backward)[1]
+
+    def _by_cudnn(
+        self, embedded: tf.Tensor, mask: tf.Tensor, beside: tf.Tensor | None, state: LSTMState
+    ) -> tf.Tensor:
+        kernel = self.read(self.core.input_kernel)
+        if beside is not None:
+            embedded = tf.concat([embedded, beside], axis=-1)
+            kernel = tf.concat([kernel, self.read(self.beside_kernel)], axis=0)
+        recurrent, bias = self.read(self.core.recurrent_kernel), self.read(self.core.bias)
+        backward = self.direction == "backward"
+        return lstm_states(embedded, mask, state, kernel, recurrent, bias, backward)
 
     def call(
         self,
@@ -114,4 +131,5 @@ class Encoder(WeightedLayer):
             **{name: core[name] for name in ("units", "embedding_size", "initializer", "kind")},
             "direction": self.direction,
             "beside_size": self.beside_size,
+            "cudnn": self.cudnn,
         }

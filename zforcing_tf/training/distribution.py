@@ -16,7 +16,7 @@ def strategy(run: RunConfig) -> tf.distribute.Strategy:
     `mirrored` takes all GPUs, or the first `--num_gpus`; without a GPU all logical CPUs.
 
     Raises:
-        UserError: more GPUs asked for than there are.
+        UserError: more GPUs asked for than there are, or cuDNN without any.
     """
     gpus = tf.config.list_logical_devices("GPU")
     if run.num_gpus > len(gpus):
@@ -24,6 +24,8 @@ def strategy(run: RunConfig) -> tf.distribute.Strategy:
             f"--num_gpus={run.num_gpus}, but TensorFlow sees {len(gpus)}; "
             "give a smaller number, or see that the GPU build and its drivers are installed"
         )
+    if run.cudnn_encoder and not gpus:
+        raise UserError("--cudnn_encoder needs a GPU, and TensorFlow sees none: leave it out")
     devices = [device.name for device in gpus[: run.num_gpus or None]]
     if run.distribution_strategy == "off":
         return tf.distribute.get_strategy()
