@@ -1,0 +1,82 @@
+"""Settings that do not go together, each with a sentence that says what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zforcing_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from zforcing_tf.config import ExperimentConfig
+
+
+def check(config: ExperimentConfig) -> None:
+    """UserError if settings exclude each other, or one has no effect without another."""
+    for name in ("kl_weight", "auxiliary_weight", "backward_weight"):
+        _check_schedule(config, name)
+    model = config.model
+    if config.objective.bound != "elbo" and config.objective.num_samples == 1:
+        raise UserError(
+            f"--bound={config.objective.bound} with --num_samples=1 is the elbo: give "
+            "--num_samples of 2 or more"
+        )
+    if model.autoregressive_hidden_size and not model.autoregressive_emission:
+        raise UserError(
+            f"--autoregressive_hidden_size={model.autoregressive_hidden_size} has no effect "
+            "without --autoregressive_emission: give both or neither"
+        )
+    _check_run(config)
+
+
+def _check_run(config: ExperimentConfig) -> None:
+    model, run = config.model, config.run
+    if run.num_gpus > 1 and run.distribution_strategy != "mirrored":
+        raise UserError(
+            f"--num_gpus={run.num_gpus} needs --distribution_strategy=mirrored, "
+            f"not {run.distribution_strategy}"
+        )
+    alone = {
+        "--distribution_strategy=mirrored": run.distribution_strategy == "mirrored",
+        "--run_eagerly": run.run_eagerly,
+    }
+    for flag, given in alone.items():
+        if given and run.steps_per_execution > 1:
+            raise UserError(
+                f"--steps_per_execution={run.steps_per_execution} does not work with {flag}, "
+                "where each step is an execution of its own: leave it at 1"
+            )
+    if run.concurrent_parts > run.batch_size:
+        raise UserError(
+            f"--concurrent_parts={run.concurrent_parts} leaves parts without a sequence, as "
+            f"--batch_size={run.batch_size}: give at most that"
+        )
+    others = {
+        "--enable_xla=off": run.enable_xla == "off",
+        "--core=lstm": model.core == "lstm",
+        "--distribution_strategy=off": run.distribution_strategy == "off",
+        "--norecompute": not run.recompute,
+        "--dtype=float32": run.dtype == "float32",
+    }
+    missing = [flag for flag, given in others.items() if not given]
+    if run.cudnn_encoder and missing:
+        raise UserError(f"--cudnn_encoder works with {missing[0]} only: give that, or leave it out")
+    if run.run_eagerly and run.enable_xla == "on":
+        raise UserError("--run_eagerly and --enable_xla exclude each other: give one of them")
+    if run.profile_steps:
+        first, comma, last = run.profile_steps.partition(",")
+        digits = first.isdecimal() and last.isdecimal()
+        if not (comma and digits and 1 <= int(first) <= int(last)):
+            raise UserError(
+                f"--profile_steps={run.profile_steps} is not possible; "
+                "give the first and the last step, such as 10,20"
+            )
+
+
+def _check_schedule(config: ExperimentConfig, name: str) -> None:
+    start, end, step = (
+        getattr(config.objective, f"{name}_{part}") for part in ("start", "end", "step")
+    )
+    if start != end and not step:
+        raise UserError(
+            f"--{name}_start={start} never becomes --{name}_end={end}: give a --{name}_step above 0"
+        )
