@@ -71,7 +71,8 @@ def recomputed(
             return after, (outputs, now)
 
         dtypes = (tf.nest.flatten(output_dtypes), [x.dtype for x in first])
-        last, (outputs, edges) = loop(forward, first, given, dtypes, reverse)
+        # One window at a time, or what several leave would be there at once.
+        last, (outputs, edges) = loop(forward, first, given, dtypes, reverse, 1)
 
         def gradient(*upstream: tf.Tensor) -> list[tf.Tensor | None]:
             def backward(summed: Any, now: Any) -> tuple[Any, Any]:
@@ -102,6 +103,7 @@ def recomputed(
                 (edges, given, d_outputs),
                 [x.dtype for x in _chosen(given, has_gradient)],
                 not reverse,
+                1,
             )
             return [
                 *d_weights,

@@ -108,8 +108,12 @@ def loop(
     inputs: Structure,
     output_dtypes: Structure,
     reverse: bool,
+    parallel_iterations: int = 10,
 ) -> tuple[Structure, Structure]:
-    """The loop itself; arguments as of `unroll`, with the weights in the step."""
+    """The loop itself; arguments as of `unroll`, with the weights in the step.
+
+    Outside of XLA so many iterations may run at a time, as far as one does not wait for another.
+    """
     flat_inputs = tf.nest.flatten(inputs)
     static_steps = flat_inputs[0].shape[0]
     num_steps = static_steps if static_steps is not None else tf.shape(flat_inputs[0])[0]
@@ -138,6 +142,7 @@ def loop(
             tf.nest.map_structure(lambda v: tf.TensorShape([None] * v.shape.rank), state),
             [tf.TensorShape(None)] * len(collected),
         ),
+        parallel_iterations=parallel_iterations,
         maximum_iterations=num_steps,  # without it XLA cannot differentiate the loop
     )
     outputs = tf.nest.pack_sequence_as(output_dtypes, [array.stack() for array in collected])
