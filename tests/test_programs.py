@@ -28,6 +28,10 @@ from zforcing_tf.errors import UserError
 flags.DEFINE_string("do", "", "What to do.")
 flags.DEFINE_list("colours", ["red", "blue"], "Some colours.")
 
+HOW_FLAGS_ARE_GIVEN = (
+    "flags start with --, and a value follows its flag behind =, such as --enable_xla=auto"
+)
+
 
 def main():
     do = flags.FLAGS.do
@@ -121,8 +125,8 @@ def start(
          "[Errno 2] No such file or directory: 'none.flags'"),
         (["--flagfile=binary"], "the file given to --flagfile is not text; "
          "give one with a flag a line"),
-        (["train"], "unknown argument 'train'; flags start with --"),
-        (["--do=config", "model", "rnn"], "unknown argument 'model'; flags start with --"),
+        (["train"], f"unknown argument 'train'; {HOW_FLAGS_ARE_GIVEN}"),
+        (["--do=config", "model", "rnn"], f"unknown argument 'model'; {HOW_FLAGS_ARE_GIVEN}"),
         (["--do=full disk"], "no space left at /somewhere/file: "
          "free some and give the same command again"),
     ],
