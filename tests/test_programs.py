@@ -12,6 +12,9 @@ import pytest
 from zforcing_tf import quiet
 
 ROOT = Path(__file__).resolve().parents[1]
+HOW_FLAGS_ARE_GIVEN = (
+    "flags start with --, and a value follows its flag behind =, such as --enable_xla=auto"
+)
 PROGRAM = '''
 """Shows how programs start.
 
@@ -28,9 +31,6 @@ from zforcing_tf.errors import UserError
 flags.DEFINE_string("do", "", "What to do.")
 flags.DEFINE_list("colours", ["red", "blue"], "Some colours.")
 
-HOW_FLAGS_ARE_GIVEN = (
-    "flags start with --, and a value follows its flag behind =, such as --enable_xla=auto"
-)
 
 
 def main():
