@@ -218,7 +218,9 @@ class Answers:
             after, _ = inference.filter_particles(self._parts, before, window, noise, particles)
             return after, ()
 
-        before = inference.first_cloud(self._parts, inference.rows_of(state, count), seen, count)
+        before = inference.first_cloud(
+            self._parts, inference.rows_of(state, count), seen.mask, count
+        )
         return over_windows(explain, before, steps, rows * count)[0]
 
     def _encode(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Latents:

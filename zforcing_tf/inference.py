@@ -12,10 +12,10 @@ from zforcing_tf.distributions import normal, widened
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.objectives import Terms
-from zforcing_tf.particle_filter import Choice, Cloud, Observations, particle_filter
+from zforcing_tf.particle_filter import Choice, Cloud, Observations, particle_filter, read
 from zforcing_tf.recompute import recomputed
 from zforcing_tf.resampling import Resampling
-from zforcing_tf.unroll import Structure, Training
+from zforcing_tf.unroll import Structure, Training, repeated
 
 
 class Parts(NamedTuple):
@@ -185,13 +185,13 @@ def _infer_steps(
     found = explain(parts, state, seen, steps.noise, training, particles, log_weights)
     inferred, auxiliary, backward = found.inferred, None, None
     if parts.auxiliary is not None:
-        target = over_samples(steps.backward_states, count)
+        target = repeated(steps.backward_states, count, axis=1)
         auxiliary = parts.auxiliary(inferred.past, inferred.latent, target)
-        auxiliary = _masked(over_samples(steps.sequences.mask, count), auxiliary)
+        auxiliary = _masked(repeated(steps.sequences.mask, count, axis=1), auxiliary)
     if parts.backward_emission is not None:
         parameters = parts.backward_emission(steps.backward_states)
         backward = parts.backward_emission.log_prob(parameters, steps.sequences.inputs)
-        backward = over_samples(_masked(steps.predicted, backward), count)
+        backward = repeated(_masked(steps.predicted, backward), count, axis=1)
     return found._replace(terms=found.terms._replace(auxiliary=auxiliary, backward=backward))
 
 
@@ -202,8 +202,8 @@ def _infer_in_windows(
     filters = particles.resampling is not None
     weights: Structure = ()
     if filters:
-        rows = tf.shape(steps.sequences.mask)[1]
-        weights = Cloud.first(state, rows, particles.number, parts.wide_dtype).log_weights
+        mask = steps.sequences.mask
+        weights = first_cloud(parts, state, mask, particles.number).log_weights
     names = ["log_prob", "kl"]
     names += ["auxiliary"] * (parts.auxiliary is not None)
     names += ["backward"] * (parts.backward_emission is not None)
@@ -283,7 +283,7 @@ def explain(
     cell, emission, count = parts.cell, parts.emission, particles.number
     choice = Choice(None, None)
     if particles.resampling is not None:
-        cloud = first_cloud(parts, state, seen, count)
+        cloud = first_cloud(parts, state, seen.mask, count)
         cloud = cloud if log_weights is None else cloud._replace(log_weights=log_weights)
         cloud, choice = filter_particles(parts, cloud, seen, noise, particles)
         log_weights = cloud.log_weights
@@ -299,15 +299,15 @@ def explain(
     )
     prior = cell.prior(inferred.past)
     posterior = (inferred.posterior_loc, inferred.posterior_scale)
-    keep, skip = (_read(v, count) for v in (seen.keep, seen.skip))
+    keep, skip = (read(v, count, axis=1) for v in (seen.keep, seen.skip))
     features = inferred.features if keep is None else inferred.features * keep
     parameters = emission(features, skip)
-    log_prob = emission.log_prob(parameters, over_samples(seen.targets, count))
+    log_prob = emission.log_prob(parameters, repeated(seen.targets, count, axis=1))
     terms = Terms(log_prob, objectives.divergence(posterior, prior))
     if particles.weighed:
         log_q, log_p = (normal(*v).log_prob(widened(inferred.latent)) for v in (posterior, prior))
         terms = terms._replace(log_ratio=log_q - log_p)
-    mask = over_samples(seen.mask, count)
+    mask = repeated(seen.mask, count, axis=1)
     terms = Terms(*(_masked(mask, term) for term in terms))
     return Inference(
         terms, inferred, parameters, state, resampled=choice.resampled, log_weights=log_weights
@@ -340,26 +340,15 @@ def filter_particles(
 
 
 def first_cloud(
-    parts: Parts, state: Structure, seen: Observations, num_particles: int | tf.Tensor
+    parts: Parts, state: Structure, mask: tf.Tensor, num_particles: int | tf.Tensor
 ) -> Cloud:
-    """Particles before the first step, from the state of each, [B K, .]."""
-    return Cloud.first(state, tf.shape(seen.mask)[1], num_particles, parts.wide_dtype)
+    """Particles before the first step, from the state of each, [B K, .]; mask [T, B]."""
+    return Cloud.first(state, tf.shape(mask)[1], num_particles, parts.wide_dtype)
 
 
 def rows_of(state: Structure, num_samples: int | tf.Tensor) -> Structure:
     """A state [B, .] as that of samples, [B K, .]."""
-    return tf.nest.map_structure(lambda v: over_samples(v, num_samples, axis=0), state)
-
-
-def over_samples(x: tf.Tensor, num_samples: int | tf.Tensor, axis: int = 1) -> tf.Tensor:
-    """[T, B, .] as [T, B K, .], each row K times."""
-    if isinstance(num_samples, int) and num_samples == 1:
-        return x
-    return tf.repeat(x, num_samples, axis=axis)
-
-
-def _read(x: tf.Tensor | tuple[()], num_samples: int) -> tf.Tensor | None:
-    return None if isinstance(x, tuple) else over_samples(x, num_samples)
+    return repeated(state, num_samples, axis=0)
 
 
 def _masked(mask: tf.Tensor, term: tf.Tensor | None) -> tf.Tensor | None:

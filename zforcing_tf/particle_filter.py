@@ -39,6 +39,11 @@ class Observations(NamedTuple):
     """[T, B] bool; steps that are not valid change no weight."""
 
 
+def read(x: tf.Tensor | tuple[()], samples: int | tf.Tensor, axis: int) -> tf.Tensor | None:
+    """`repeated`, of what `Observations` may lack: None then."""
+    return None if isinstance(x, tuple) else repeated(x, samples, axis)
+
+
 class Cloud(NamedTuple):
     """Particles after the steps that were filtered so far."""
 
@@ -107,9 +112,10 @@ def particle_filter(
         q = cell.posterior(weights, conditioning, context)
         latent = q[0] + q[1] * noise
         state, features = cell.advance(weights, conditioning, latent)
-        p = cell.prior(_flipped(cell.past(conditioning)))
-        features, latent, q = _flipped((features, latent, q))
-        skip, keep, targets = (_rows(v, particles) for v in (seen.skip, seen.keep, seen.targets))
+        p = cell.prior(flipped(cell.past(conditioning)))
+        features, latent, q = flipped((features, latent, q))
+        skip, keep = (read(v, particles, axis=0) for v in (seen.skip, seen.keep))
+        targets = repeated(seen.targets, particles, axis=0)
         features = features if keep is None else features * keep
         log_prob = log_prob_of(emission(features, skip), targets)
         latent = widened(latent)
@@ -122,23 +128,14 @@ def particle_filter(
 
     dtype = cloud.log_weights.dtype
     loop_major = observations._replace(
-        given=_flipped(observations.given), context=_flipped(observations.context)
+        given=flipped(observations.given), context=flipped(observations.context)
     )
     (state, log_weights), (totals, ancestors, resampled) = unroll(
         step,
         cell.loop_weights("posterior"),
-        (_flipped(cloud.state), cloud.log_weights),
+        (flipped(cloud.state), cloud.log_weights),
         (loop_major, flipped(noise), resampling_noise),
         (dtype, tf.int32, tf.bool),
     )
     bound = cloud.bound + tf.reduce_sum(totals, axis=0)
-    return Cloud(_flipped(state), log_weights, bound), Choice(ancestors, resampled)
-
-
-def _flipped(structure: Structure) -> Structure:
-    return tf.nest.map_structure(flipped, structure)
-
-
-def _rows(x: tf.Tensor | tuple[()], particles: int) -> tf.Tensor | None:
-    """[B, .] as [B N, .], each row N times."""
-    return None if isinstance(x, tuple) else tf.repeat(x, particles, axis=0)
+    return Cloud(flipped(state), log_weights, bound), Choice(ancestors, resampled)

@@ -14,9 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 
-def flipped(x: tf.Tensor) -> tf.Tensor:
-    """Batch-major [..., B, K] to feature-major [..., K, B], or back."""
-    return tf.linalg.matrix_transpose(x)
+def flipped(structure: Any) -> Any:
+    """A structure of tensors from batch-major [..., B, K] to feature-major [..., K, B], or back."""
+    return tf.nest.map_structure(tf.linalg.matrix_transpose, structure)
 
 
 def linear(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

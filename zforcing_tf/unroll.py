@@ -189,17 +189,20 @@ def infer(
     dtype = noise.dtype
     past = tf.nest.map_structure(lambda _: dtype, cell.past_structure)
     dtypes = Inferred(dtype, dtype, dtype, dtype, past)
-    inputs = _flipped((given, context, noise))
+    inputs = flipped((given, context, noise))
     inputs += () if ancestors is None else (ancestors[:, tf.newaxis],)
     weights = cell.loop_weights("posterior")
-    return _flipped(unroll(step, weights, _flipped(state), inputs, dtypes, training=training))
+    return flipped(unroll(step, weights, flipped(state), inputs, dtypes, training=training))
 
 
-def repeated(structure: Structure, particles: int) -> Structure:
-    """Feature-major [F, B] as [F, B K], each column K times."""
-    if isinstance(particles, int) and particles == 1:
+def repeated(structure: Structure, samples: int | tf.Tensor, axis: int = -1) -> Structure:
+    """Tensors with B entries along an axis as ones with B K, each K times.
+
+    By default columns of what is feature-major, [F, B].
+    """
+    if isinstance(samples, int) and samples == 1:
         return structure
-    return tf.nest.map_structure(lambda x: tf.repeat(x, particles, axis=-1), structure)
+    return tf.nest.map_structure(lambda x: tf.repeat(x, samples, axis=axis), structure)
 
 
 def gathered(structure: Structure, ancestors: tf.Tensor) -> Structure:
@@ -226,8 +229,8 @@ def observe(
         return _prior_step(cell, weights, state, *now)
 
     dtypes = Observed(noise.dtype, noise.dtype)
-    inputs = _flipped((drive, noise))
-    return _flipped(unroll(step, cell.loop_weights("prior"), _flipped(state), inputs, dtypes))
+    inputs = flipped((drive, noise))
+    return flipped(unroll(step, cell.loop_weights("prior"), flipped(state), inputs, dtypes))
 
 
 def prior_step(
@@ -243,8 +246,8 @@ def prior_step(
     once for many steps.
     """
     weights = cell.loop_weights("prior") if weights is None else weights
-    state, drive, noise = _flipped((state, drive, noise))
-    return _flipped(_prior_step(cell, weights, state, drive, noise))
+    state, drive, noise = flipped((state, drive, noise))
+    return flipped(_prior_step(cell, weights, state, drive, noise))
 
 
 def _prior_step(
@@ -281,8 +284,8 @@ def generate(
     dtype = tf.as_dtype(cell.compute_dtype)
     dtypes = Generated(dtype, dtype, noise.dtype, x.dtype)
     step, weights = _generation(cell, emission, temperature), cell.loop_weights("prior")
-    (state, x), generated = unroll(step, weights, (_flipped(state), x), noise, dtypes)
-    return (_flipped(state), x), generated
+    (state, x), generated = unroll(step, weights, (flipped(state), x), noise, dtypes)
+    return (flipped(state), x), generated
 
 
 def frames(
@@ -317,7 +320,7 @@ def frames(
 
         return unroll(only_x, weights, now, noise, x.dtype)
 
-    first = (_flipped(state), x)
+    first = (flipped(state), x)
     if not compiled:
         noise = tf.cast(row_noise(seeds, num_steps, width), temperature.dtype)
         return run((), first, noise)[1]
@@ -344,11 +347,7 @@ def _generation(cell: LatentCell, emission: Emission, temperature: tf.Tensor) ->
         state, seen = _prior_step(cell, weights, state, drive(x), latent_noise)
         parameters = emit(seen.features, x)
         x = sample(parameters, frame_noise, temperature)
-        latent, features = _flipped((seen.latent, seen.features))
+        latent, features = flipped((seen.latent, seen.features))
         return (state, x), Generated(latent, features, parameters, x)
 
     return step
-
-
-def _flipped(structure: Structure) -> Structure:
-    return tf.nest.map_structure(flipped, structure)

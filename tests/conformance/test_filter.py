@@ -86,7 +86,7 @@ def test_gradient_of_the_filter(variant, emission, criterion):
     variables = [*model.cell.trainable_variables, *model.emission.trainable_variables]
     with tf.GradientTape() as tape:
         state, seen = inference.observe(parts, sequences)
-        first = inference.first_cloud(parts, inference.rows_of(state, count), seen, count)
+        first = inference.first_cloud(parts, inference.rows_of(state, count), seen.mask, count)
         one, choice = inference.filter_particles(parts, first, seen, noise, particles)
         cost = tf.reduce_sum(one.bound)
     expected = dense_gradients(tape, cost, variables)

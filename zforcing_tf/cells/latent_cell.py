@@ -187,12 +187,13 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     def loop_weights(self, latent_from: LatentFrom) -> Structure:
         """A structure of `Product`s, merged where they meet the same vector."""
 
-    @abc.abstractmethod
-    def condition(self, weights: Structure, state: Structure, given: Structure) -> Structure:
+    def condition(self, weights: Any, state: Any, given: Any) -> Any:
         """All that z[t] may depend on: the half of the step before the latent.
 
-        `given` is the drive [G, B] of the step, or what the method `given` made.
+        `given` is the drive [G, B] of the step, or what the method `given` made. By default the
+        core moves after the latent, in `advance`.
         """
+        return Conditioning(state, *self.core.meet(weights.core, state), given)
 
     @abc.abstractmethod
     def past(self, conditioning: Structure) -> Structure:
@@ -206,9 +207,8 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         self, weights: Structure, conditioning: Structure
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """`prior` inside the loop: loc and scale [Z, B], with `loop_weights("prior")`."""
-        past = tf.nest.map_structure(flipped, self.past(conditioning))
-        loc, scale = self.prior(past)
-        return flipped(loc), flipped(scale)
+        loc, scale = flipped(tuple(self.prior(flipped(self.past(conditioning)))))
+        return loc, scale
 
     @abc.abstractmethod
     def posterior(
@@ -216,11 +216,13 @@ class LatentCell(keras.layers.Layer, abc.ABC):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """loc and scale of q(z[t] | past, data), [Z, B] each, from `Context.posterior` at t."""
 
-    @abc.abstractmethod
     def advance(
-        self, weights: Structure, conditioning: Structure, latent: tf.Tensor
+        self, weights: Any, conditioning: Any, latent: tf.Tensor
     ) -> tuple[Structure, tf.Tensor]:
         """Next state, and the features [F, B] that the emission sees."""
+        state, _, recurrent, drive = conditioning
+        state = self.core.advance(weights.core, state, recurrent, drive, latent)
+        return state, state.h
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

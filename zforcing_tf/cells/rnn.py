@@ -8,7 +8,6 @@ import keras
 import tensorflow as tf
 
 from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, LatentFrom, Weights
-from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
 
 
@@ -29,9 +28,6 @@ class RNNCell(LatentCell):
     def loop_weights(self, latent_from: LatentFrom) -> Weights:
         return Weights(self.core.loop_weights())
 
-    def condition(self, weights: Weights, state: CoreState, given: tf.Tensor) -> Conditioning:
-        return Conditioning(state, *self.core.meet(weights.core, state), given)
-
     def past(self, conditioning: Conditioning) -> tf.Tensor:
         return conditioning.hidden
 
@@ -42,10 +38,3 @@ class RNNCell(LatentCell):
         self, weights: Weights, conditioning: Conditioning, context: tuple[()]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         return conditioning.hidden, conditioning.hidden
-
-    def advance(
-        self, weights: Weights, conditioning: Conditioning, latent: tf.Tensor
-    ) -> tuple[CoreState, tf.Tensor]:
-        state, _, recurrent, drive = conditioning
-        state = self.core.advance(weights.core, state, recurrent, drive)
-        return state, state.h

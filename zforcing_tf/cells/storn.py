@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, LatentFrom, Weights
 from zforcing_tf.layers.encoder import Encoder
-from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
 
 
@@ -35,9 +34,6 @@ class STORNCell(LatentCell):
     def loop_weights(self, latent_from: LatentFrom) -> Weights:
         return Weights(self.core.loop_weights())
 
-    def condition(self, weights: Weights, state: CoreState, given: tf.Tensor) -> Conditioning:
-        return Conditioning(state, *self.core.meet(weights.core, state), given)
-
     def past(self, conditioning: Conditioning) -> tf.Tensor:
         return conditioning.hidden
 
@@ -49,10 +45,3 @@ class STORNCell(LatentCell):
         self, weights: Weights, conditioning: Conditioning, context: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         return context
-
-    def advance(
-        self, weights: Weights, conditioning: Conditioning, latent: tf.Tensor
-    ) -> tuple[CoreState, tf.Tensor]:
-        state, _, recurrent, drive = conditioning
-        state = self.core.advance(weights.core, state, recurrent, drive, latent)
-        return state, state.h

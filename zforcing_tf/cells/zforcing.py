@@ -10,7 +10,6 @@ import tensorflow as tf
 from zforcing_tf.cells.latent_cell import Conditioning, Context, LatentCell, LatentFrom, Weights
 from zforcing_tf.layers.conditional_gaussian import ConditionalGaussian, loc_and_scale
 from zforcing_tf.layers.encoder import Encoder
-from zforcing_tf.layers.gates import CoreState
 from zforcing_tf.layers.mlp import MLP
 from zforcing_tf.layers.weights import SERIAL_PACKAGE
 
@@ -41,9 +40,6 @@ class ZForcingCell(LatentCell):
         core = self.core.loop_weights(mlp.share_kernel(0), bias=bias)  # h meets [W_1_h | W_hh]
         return Weights(core, head=mlp.head_product())
 
-    def condition(self, weights: Weights, state: CoreState, given: tf.Tensor) -> Conditioning:
-        return Conditioning(state, *self.core.meet(weights.core, state), given)
-
     def past(self, conditioning: Conditioning) -> tf.Tensor:
         return conditioning.state.h
 
@@ -60,10 +56,3 @@ class ZForcingCell(LatentCell):
         self, weights: Weights, conditioning: Conditioning, context: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         return loc_and_scale(MLP.head(weights.head, conditioning.hidden + context), axis=0)
-
-    def advance(
-        self, weights: Weights, conditioning: Conditioning, latent: tf.Tensor
-    ) -> tuple[CoreState, tf.Tensor]:
-        state, _, recurrent, drive = conditioning
-        state = self.core.advance(weights.core, state, recurrent, drive, latent)
-        return state, state.h

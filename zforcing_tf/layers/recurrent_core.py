@@ -220,10 +220,10 @@ class RecurrentCore(WeightedLayer):
 
         inputs = (flipped(drive),) if mask is None else (flipped(drive), mask[:, tf.newaxis])
         dtypes = tf.nest.map_structure(lambda part: part.dtype, state)
-        first = tf.nest.map_structure(flipped, state)
+        first = flipped(state)
         weights = self.loop_weights()
         _, states = unroll(step, weights, first, inputs, dtypes, reverse=reverse, training=training)
-        return tf.nest.map_structure(flipped, states)
+        return flipped(states)
 
     def states(
         self,
