@@ -267,6 +267,7 @@ def test_what_may_change_on_resuming() -> None:
         "concurrent_parts",
         "cudnn_encoder",
         "data_dir",
+        "manual_dir",
         "distribution_strategy",
         "enable_xla",
         "eval_batch_size",

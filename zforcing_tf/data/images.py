@@ -54,4 +54,9 @@ def image_dataset(
         )
         for split in SPLIT_NAMES
     ]
-    return Dataset(DataSpec(name, "binary", frame_size, num_steps, (rows, columns)), *splits)
+    return Dataset(
+        DataSpec(name, "binary", frame_size, num_steps, (rows, columns)),
+        splits[0],
+        splits[1],
+        splits[2],
+    )

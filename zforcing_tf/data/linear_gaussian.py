@@ -137,4 +137,9 @@ def load(config: DataConfig) -> Dataset:
         for seed, (name, size) in enumerate(_SIZES.items())
     ]
     longest = max(int(split.lengths.max()) for split in splits)
-    return Dataset(DataSpec("linear_gaussian", "real", model.frame_size, longest), *splits)
+    return Dataset(
+        DataSpec("linear_gaussian", "real", model.frame_size, longest),
+        splits[0],
+        splits[1],
+        splits[2],
+    )

@@ -1,21 +1,26 @@
-"""What a dataset is to the rest of the library: frames in memory, with lengths, in three splits."""
+"""What a dataset is to the rest of the library: frames with lengths, in three splits.
+
+The frames are in memory, or, of a corpus that is larger, in a file that is read as batches ask.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from zforcing_tf.data.description import Music, Sound, Text
 from zforcing_tf.errors import UserError
 
 DataKind = Literal["binary", "real", "symbol"]
 """What a frame holds: zeros and ones, real numbers, or one symbol of a vocabulary."""
 
 SPLIT_NAMES = ("train", "validation", "test")
+_BLOCK = 65536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,9 @@ class DataSpec:
       max_length: steps of the longest sequence of all splits.
       image_shape: rows and columns of the picture whose pixels the frames of a sequence list in
         raster order, or None if the sequences are no pictures.
+      sound: what the numbers of frames are if they are samples of sound.
+      text: what symbols stand for if they are words or characters.
+      music: what the numbers of frames are if they are keys of a piano.
     """
 
     name: str
@@ -36,6 +44,9 @@ class DataSpec:
     frame_size: int
     max_length: int
     image_shape: tuple[int, int] | None = None
+    sound: Sound | None = None
+    text: Text | None = None
+    music: Music | None = None
 
     def __post_init__(self) -> None:
         kinds = typing.get_args(DataKind)
@@ -51,13 +62,15 @@ class DataSpec:
         """A plain dict that `json` can write and `from_json` reads."""
         fields = dataclasses.asdict(self)
         fields["image_shape"] = None if self.image_shape is None else list(self.image_shape)
-        return fields
+        if self.text is not None:
+            fields["text"]["vocabulary"] = list(self.text.vocabulary)
+        return {k: v for k, v in fields.items() if k not in _DESCRIPTIONS or v is not None}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> DataSpec:
         """The inverse of `to_json`; UserError if the fields are not those of a data spec."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        if sorted(fields) != sorted(known):
+        known = [f.name for f in dataclasses.fields(cls) if f.name not in _DESCRIPTIONS]
+        if sorted(fields.keys() - _DESCRIPTIONS.keys()) != sorted(known):
             raise UserError(
                 f"the description of the data has the fields {sorted(fields)} instead of "
                 f"{sorted(known)}: use the file as the program that trained the model wrote it"
@@ -67,8 +80,19 @@ class DataSpec:
                 f"the description of the data has the kind {fields['kind']!r}: "
                 f"it must be one of {', '.join(typing.get_args(DataKind))}"
             )
+        fields = {**dict.fromkeys(_DESCRIPTIONS), **fields}
         shape = fields["image_shape"]
-        return cls(**{**fields, "image_shape": None if shape is None else (shape[0], shape[1])})
+        fields["image_shape"] = None if shape is None else (shape[0], shape[1])
+        for name, kind in _DESCRIPTIONS.items():
+            if fields[name] is not None:
+                own = dict(fields[name])
+                if kind is Text:
+                    own["vocabulary"] = tuple(own["vocabulary"])
+                fields[name] = kind(**own)
+        return cls(**fields)
+
+
+_DESCRIPTIONS: dict[str, type] = {"sound": Sound, "text": Text, "music": Music}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,13 +101,18 @@ class Split:
 
     Attributes:
       name: "train", "validation" or "test".
-      values: `[sum(lengths), D] float32`, or `[sum(lengths)] int32` for symbols.
+      values: `[sum(lengths), D] float32`, or `[sum(lengths)] int32` for symbols; or what `decode`
+        makes these of, such as samples of 16 bits in a file.
       lengths: `[N] int32`, steps of every sequence, each at least 1.
+      decode: from rows of `values` to frames, if they are no frames yet.
+      limits: least and greatest number of all frames, if that is known without reading them.
     """
 
     name: str
     values: npt.NDArray[Any]
     lengths: npt.NDArray[np.int32]
+    decode: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None
+    limits: tuple[float, float] | None = None
 
     @property
     def num_sequences(self) -> int:
@@ -108,16 +137,46 @@ class Split:
           indices: `[n] int`, sequences in the order wanted.
 
         Returns:
-          `[n, T, D]` (`[n, T]` for symbols) in the dtype of `values`, T being the longest of the
-          chosen lengths, and these lengths, `[n] int32`.
+          `[n, T, D]` (`[n, T]` for symbols), T being the longest of the chosen lengths, and these
+          lengths, `[n] int32`.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[chosen]
         steps = np.arange(lengths.max(initial=0))
         mask = steps < lengths[:, None]
-        x = np.zeros(mask.shape + self.values.shape[1:], self.values.dtype)
-        x[mask] = self.values[(self.starts[chosen, None] + steps)[mask]]
+        rows = self.frames((self.starts[chosen, None] + steps)[mask])
+        x = np.zeros(mask.shape + rows.shape[1:], rows.dtype)
+        x[mask] = rows
         return x, lengths
+
+    def frames(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Frames of some rows, of all sequences one after the other."""
+        values = self.values[rows]
+        return values if self.decode is None else self.decode(np.asarray(values))
+
+    def blocks(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """All frames in order, some at once, each time with the row of the first."""
+        for start in range(0, len(self.values), _BLOCK):
+            yield start, self.frames(slice(start, start + _BLOCK))
+
+    def in_memory(self) -> Split:
+        """The same with frames as values."""
+        if self.decode is None and not isinstance(self.values, np.memmap):
+            return self
+        values = np.concatenate([frames for _, frames in self.blocks()])
+        return Split(self.name, values, self.lengths, limits=self.limits)
+
+    def cut(self, chunk_length: int) -> Split:
+        """The same frames as more sequences: each cut into pieces of `chunk_length` steps.
+
+        The last piece of a sequence is what is left.
+        """
+        whole, rest = np.divmod(self.lengths, chunk_length)
+        pieces = [
+            np.array([chunk_length] * count + [left] * (left > 0), np.int32)
+            for count, left in zip(whole.tolist(), rest.tolist(), strict=True)
+        ]
+        return dataclasses.replace(self, lengths=np.concatenate(pieces))
 
     @classmethod
     def from_padded(cls, name: str, x: npt.NDArray[Any], lengths: npt.NDArray[np.int32]) -> Split:
@@ -128,12 +187,21 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset in memory."""
+    """A dataset.
+
+    Attributes:
+      spec: what a model must know of it.
+      train: sequences.
+      validation: sequences.
+      test: sequences.
+      skipped: records left out because they were bad, each with the reason.
+    """
 
     spec: DataSpec
     train: Split
     validation: Split
     test: Split
+    skipped: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:

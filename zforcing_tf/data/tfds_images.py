@@ -1,28 +1,15 @@
-"""Reads an image set of TensorFlow Datasets, preparing it on first use, quietly and safely.
-
-TensorFlow Datasets writes into a folder called `incomplete.*` and renames it when all is written:
-a dataset is there as a whole or not at all, whenever the program is killed.
-"""
+"""Reads an image set of TensorFlow Datasets, preparing it on first use."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from absl import logging
 
+from zforcing_tf.data.prepared import read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES
-from zforcing_tf.errors import UserError
 
 
 def read_images(
@@ -30,62 +17,16 @@ def read_images(
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """All images of a TFDS dataset with a feature `image` of one channel.
 
-    Args:
-      name: the dataset.
-      make_builder: from the root folder to a `tfds.core.DatasetBuilder`.
-      data_dir: root folder; empty for the default of TensorFlow Datasets, the environment variable
-        `TFDS_DATA_DIR` or else `~/tensorflow_datasets`.
-      advice: what to do if the dataset cannot be prepared, the end of a sentence.
-      source: address from which the dataset is downloaded, if it is.
+    Arguments and errors are those of `prepared.read_prepared`.
 
     Returns:
       For each split `[N, rows, columns] uint8`, in the order of the records.
-
-    Raises:
-      UserError: the folder cannot be written, the preparation failed, or what a previous one wrote
-        is damaged.
     """
-    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path(data_dir or default).expanduser()
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is a file: choose a folder for prepared datasets with --data_dir")
-    with _damage_named(name, root), _quiet():
-        builder = make_builder(os.fspath(root))
-    if not Path(builder.data_dir).exists():
-        _prepare(name, builder, root, advice, source)
-    with _damage_named(name, root), _quiet():
-        builder = make_builder(os.fspath(root))
+
+    def read(builder: Any) -> dict[str, npt.NDArray[np.uint8]]:
         return {split: _read_split(builder, split) for split in SPLIT_NAMES}
 
-
-def _prepare(name: str, builder: Any, root: Path, advice: str, source: str) -> None:
-    import tensorflow_datasets as tfds
-
-    _check_writable(name, root)
-    folder = Path(builder.data_dir)
-    logging.info("preparing the dataset %s in %s (once)", name, folder)
-    try:
-        if source:
-            _check_reachable(source)
-        with _quiet():
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-            )
-    except Exception as error:  # whatever it was, it left nothing that could be read
-        if not folder.exists():  # else another process was faster, which is as good
-            raise UserError(
-                f"dataset {name!r} could not be prepared in {folder} ({_reason(error)}): {advice}"
-            ) from error
-    # What killed processes left. One that is still at work finds the finished dataset, as above.
-    for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
-        shutil.rmtree(remains, ignore_errors=True)
-
-
-def _check_reachable(source: str) -> None:
-    """OSError within seconds where TensorFlow Datasets would try again for many minutes."""
-    # An answer that refuses is an answer: the download itself will say more.
-    with contextlib.suppress(urllib.error.HTTPError):
-        urllib.request.urlopen(urllib.request.Request(source, method="HEAD"), timeout=20).close()
+    return read_prepared(name, make_builder, data_dir, read, advice, source)
 
 
 def _read_split(builder: Any, split: str) -> npt.NDArray[np.uint8]:
@@ -98,50 +39,3 @@ def _read_split(builder: Any, split: str) -> npt.NDArray[np.uint8]:
     if len(images) != expected:
         raise ValueError(f"{len(images)} instead of {expected} records in split {split!r}")
     return images[..., 0]
-
-
-def _check_writable(name: str, root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"dataset {name!r} cannot be written to {root} ({error.strerror}): "
-            "choose a folder that can be written with --data_dir"
-        ) from error
-
-
-@contextlib.contextmanager
-def _damage_named(name: str, root: Path) -> Iterator[None]:
-    """Whatever fails inside is the fault of files that a previous preparation left."""
-    try:
-        yield
-    except Exception as error:
-        if not (root / name).exists():
-            raise
-        raise UserError(
-            f"dataset {name!r} in {root / name} is damaged ({_reason(error)}): "
-            "delete that folder and run again, and it will be prepared anew"
-        ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither progress bars nor messages of TensorFlow Datasets, except warnings and errors."""
-    import tensorflow_datasets as tfds
-
-    tfds.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(min(verbosity, logging.WARNING))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's message, for the middle of a sentence."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

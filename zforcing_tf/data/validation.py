@@ -56,7 +56,7 @@ def check_limits(dataset: Dataset, limits: tuple[float, float], emission: str) -
     fault = f"is not within {low:g} to {high:g}, as --emission={emission} takes it"
     for name, split in zip(SPLIT_NAMES, dataset.splits, strict=True):
         where = f"split {name!r} of dataset {dataset.spec.name!r}"
-        _refuse(where, split, (split.values >= low) & (split.values <= high), fault)
+        _refuse(where, split, (low, high), fault)
 
 
 def _check_lengths(where: str, split: Split, max_length: int) -> None:
@@ -86,35 +86,57 @@ def _check_layout(where: str, split: Split, spec: DataSpec) -> None:
     symbols = spec.kind == "symbol"
     dtype = np.int32 if symbols else np.float32
     shape = (split.num_frames,) if symbols else (split.num_frames, spec.frame_size)
-    if split.values.shape != shape or split.values.dtype != dtype:
+    frames = split.frames(slice(0, 1))
+    if (len(split.values), *frames.shape[1:]) != shape or frames.dtype != dtype:
         raise UserError(
-            f"the values of {where} are {split.values.dtype} of shape "
-            f"{list(split.values.shape)}: its lengths and frame size ask for "
+            f"the values of {where} are {frames.dtype} of shape "
+            f"{[len(split.values), *frames.shape[1:]]}: its lengths and frame size ask for "
             f"{np.dtype(dtype)} of shape {list(shape)}"
         )
 
 
 def _check_values(where: str, split: Split, spec: DataSpec) -> None:
     if spec.kind == "symbol":
-        inside = (split.values >= 0) & (split.values < spec.frame_size)
-        _refuse(where, split, inside, f"is not a symbol of the vocabulary 0..{spec.frame_size - 1}")
+        last = spec.frame_size - 1
+        _refuse(where, split, (0, last), f"is not a symbol of the vocabulary 0..{last}")
         return
-    _refuse(where, split, np.isfinite(split.values), "is not finite")
+    big = float(np.finfo(np.float32).max)
+    _refuse(where, split, (-big, big), "is not finite")
     if spec.kind == "binary":
-        binary = (split.values == 0) | (split.values == 1)
-        _refuse(where, split, binary, "is neither 0 nor 1, as binary data must be")
+        for start, frames in split.blocks():
+            good = (frames == 0) | (frames == 1)
+            _refuse_first(
+                where, split, start, frames, good, "is neither 0 nor 1, as binary data must be"
+            )
 
 
-def _refuse(where: str, split: Split, good: npt.NDArray[np.bool_], fault: str) -> None:
-    """Raises if any element of `good`, which has the shape of the values, is False."""
+def _refuse(where: str, split: Split, limits: tuple[float, float], fault: str) -> None:
+    """Raises if a number is not within limits, both included."""
+    low, high = limits
+    known = split.limits
+    if known is not None and low <= known[0] and known[1] <= high:
+        return
+    for start, frames in split.blocks():
+        _refuse_first(where, split, start, frames, (frames >= low) & (frames <= high), fault)
+
+
+def _refuse_first(
+    where: str,
+    split: Split,
+    start: int,
+    frames: npt.NDArray[Any],
+    good: npt.NDArray[np.bool_],
+    fault: str,
+) -> None:
+    """Raises if any element of `good`, which has the shape of the frames from `start`, is False."""
     if good.all():
         return
     place: tuple[Any, ...] = np.unravel_index(int(np.argmin(good)), good.shape)
-    row = int(place[0])
+    row = start + int(place[0])
     sequence = int(np.searchsorted(split.starts, row, side="right")) - 1
     raise UserError(
         f"step {row - split.starts[sequence]} of sequence {sequence} of {where} holds "
-        f"{split.values[place]}, which {fault}: repair the sequence or leave it out"
+        f"{frames[place]}, which {fault}: repair the sequence or leave it out"
     )
 
 

@@ -1,0 +1,56 @@
+"""Files that users bring: what is there, and a name for exactly this."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from zforcing_tf.errors import UserError
+
+
+def given_path(manual_dir: str, dataset: str, what: str) -> Path:
+    """The file or folder that `--manual_dir` names.
+
+    Args:
+      manual_dir: value of the flag.
+      dataset: its name, for the error.
+      what: what is expected there, such as "a folder of wav or flac files".
+
+    Raises:
+      UserError: none is given, or there is nothing.
+    """
+    if not manual_dir:
+        raise UserError(f"--dataset={dataset} needs --manual_dir: give {what}")
+    path = Path(manual_dir).expanduser().absolute()
+    if not path.exists():
+        raise UserError(f"--manual_dir={manual_dir} does not exist: give {what}")
+    return path
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """All files below a folder with one of the suffixes (lower case, with the dot), sorted."""
+    found = []
+    for directory, names, files in os.walk(folder, followlinks=True):
+        names.sort()
+        found += [
+            Path(directory) / name
+            for name in sorted(files)
+            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._")
+        ]
+    return found
+
+
+def fingerprint(files: Sequence[Path], *settings: object) -> str:
+    """A short name that changes with the files (path, size, time of change) and the settings.
+
+    It is the name of a builder's configuration: what was prepared of other files is not taken for
+    that of these.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,156 @@
+"""Prepares a dataset of TensorFlow Datasets on first use, quietly and safely.
+
+TensorFlow Datasets writes into a folder called `incomplete.*` and renames it when all is written:
+a dataset is there as a whole or not at all, whenever the program is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from absl import logging
+
+from zforcing_tf.errors import UserError
+
+Found = TypeVar("Found")
+
+
+def read_prepared(
+    name: str,
+    make_builder: Callable[[str], Any],
+    data_dir: str,
+    read: Callable[[Any], Found],
+    advice: str,
+    source: str = "",
+    manual_dir: str = "",
+) -> Found:
+    """What `read` makes of a dataset, which is prepared first if it is not there.
+
+    Args:
+      name: the dataset.
+      make_builder: from the root folder to a `tfds.core.DatasetBuilder`. Its messages for users are
+        `UserError`s.
+      data_dir: root folder; empty for the default of TensorFlow Datasets, the environment variable
+        `TFDS_DATA_DIR` or else `~/tensorflow_datasets`.
+      read: from the prepared builder to the result.
+      advice: what to do if the dataset cannot be prepared, the end of a sentence.
+      source: address from which the dataset is downloaded, if it is.
+      manual_dir: where the user keeps what cannot be downloaded, if anything.
+
+    Raises:
+      UserError: the folder cannot be written, the preparation failed, or what a previous one wrote
+        is damaged.
+    """
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    root = Path(data_dir or default).expanduser()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is a file: choose a folder for prepared datasets with --data_dir")
+    with _damage_named(name, root), _quiet():
+        builder = make_builder(os.fspath(root))
+    if not Path(builder.data_dir).exists():
+        _prepare(name, builder, root, advice, source, manual_dir)
+    with _damage_named(name, root), _quiet():
+        return read(make_builder(os.fspath(root)))
+
+
+def _prepare(
+    name: str, builder: Any, root: Path, advice: str, source: str, manual_dir: str
+) -> None:
+    import tensorflow_datasets as tfds
+
+    _check_writable(name, root)
+    folder = Path(builder.data_dir)
+    logging.info("preparing the dataset %s in %s (once)", name, folder)
+    try:
+        if source:
+            _check_reachable(source)
+        with _quiet():
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(
+                    try_download_gcs=False, manual_dir=manual_dir or None
+                )
+            )
+    except Exception as error:  # whatever it was, it left nothing that could be read
+        for cause in _causes(error):
+            if isinstance(cause, UserError):
+                raise cause from None
+        if not folder.exists():  # else another process was faster, which is as good
+            raise UserError(
+                f"dataset {name!r} could not be prepared in {folder} ({_reason(error)}): {advice}"
+            ) from error
+    # What killed processes left. One that is still at work finds the finished dataset, as above.
+    for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
+        shutil.rmtree(remains, ignore_errors=True)
+
+
+def _check_reachable(source: str) -> None:
+    """OSError within seconds where TensorFlow Datasets would try again for many minutes."""
+    # An answer that refuses is an answer: the download itself will say more.
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(urllib.request.Request(source, method="HEAD"), timeout=20).close()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _check_writable(name: str, root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"dataset {name!r} cannot be written to {root} ({error.strerror}): "
+            "choose a folder that can be written with --data_dir"
+        ) from error
+
+
+@contextlib.contextmanager
+def _damage_named(name: str, root: Path) -> Iterator[None]:
+    """Whatever fails inside is the fault of files that a previous preparation left."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not (root / name).exists():
+            raise
+        raise UserError(
+            f"dataset {name!r} in {root / name} is damaged ({_reason(error)}): "
+            "delete that folder and run again, and it will be prepared anew"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither progress bars nor messages of TensorFlow Datasets, except warnings and errors."""
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(min(verbosity, logging.WARNING))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's message, for the middle of a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

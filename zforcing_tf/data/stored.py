@@ -1,0 +1,210 @@
+"""Sequences of a prepared dataset in flat files that batches are read from.
+
+Records of TensorFlow Datasets come one after the other; batches in random order, from any place on,
+want rows at random. So the records are written down once more, beside the prepared dataset, as
+
+    <form>/<split>.values.npy, <split>.lengths.npy, statistics.json
+
+in a folder that appears when all is written. What fits into memory is then held there, and of what
+does not the operating system keeps what is in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from absl import logging
+
+from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec, Split
+from zforcing_tf.errors import UserError
+
+IN_MEMORY_BYTES = 2**30
+"""Frames of a dataset up to which it is held in memory."""
+
+Record = Mapping[str, Any]
+Rows = Callable[[Record], npt.NDArray[Any]]
+"""From a record as `tfds.as_numpy` gives it to rows [T, ...]; T may be 0: it is left out."""
+
+
+class Statistics(NamedTuple):
+    """Of all numbers of the rows of a split, as they are stored."""
+
+    mean: float
+    standard_deviation: float
+    least: float
+    greatest: float
+
+
+class Stored(NamedTuple):
+    """Rows of each split, as they are stored."""
+
+    values: dict[str, npt.NDArray[Any]]
+    lengths: dict[str, npt.NDArray[np.int32]]
+    statistics: dict[str, Statistics]
+    skipped: tuple[str, ...]
+
+    def dataset(
+        self,
+        spec: Callable[[int], DataSpec],
+        decode: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    ) -> Dataset:
+        """The dataset of these rows, in memory if they are few.
+
+        Args:
+          spec: from the steps of the longest sequence to the description.
+          decode: from rows [n, ...] to frames [n, D] float32, or [n] int32; does not fall.
+        """
+        splits = []
+        for name in SPLIT_NAMES:
+            known = self.statistics[name]
+            limits = decode(np.array([known.least, known.greatest], self.values[name].dtype))
+            splits.append(
+                Split(
+                    name,
+                    self.values[name],
+                    self.lengths[name],
+                    decode,
+                    (float(limits.min()), float(limits.max())),
+                )
+            )
+        itemsize = decode(self.values["train"][:1]).dtype.itemsize
+        if sum(split.values.size for split in splits) * itemsize <= IN_MEMORY_BYTES:
+            splits = [split.in_memory() for split in splits]
+        longest = max(int(split.lengths.max(initial=1)) for split in splits)
+        return Dataset(spec(longest), splits[0], splits[1], splits[2], self.skipped)
+
+
+def store(
+    name: str,
+    builder: Any,
+    form: str,
+    rows: Rows,
+    frame_shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+) -> Stored:
+    """Rows of a prepared dataset, written down on first use.
+
+    Args:
+      name: the dataset, for errors.
+      builder: a prepared `tfds.core.DatasetBuilder` with the splits `SPLIT_NAMES`. Where
+        `info.metadata` holds a list "skipped", it says which records were left out and why.
+      form: names what `rows` makes of a record: a folder in that of the dataset.
+      rows: from a record to its rows.
+      frame_shape: of one row.
+      dtype: of a row.
+
+    Raises:
+      UserError: a split without any row.
+    """
+    folder = Path(builder.data_dir) / form
+    if not folder.exists():
+        folder = _write(builder, folder, rows, frame_shape, dtype)
+    text = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
+    stored = Stored(
+        {split: _mapped(folder / f"{split}.values.npy") for split in SPLIT_NAMES},
+        {split: np.load(folder / f"{split}.lengths.npy") for split in SPLIT_NAMES},
+        {split: Statistics(**text[split]) for split in SPLIT_NAMES},
+        tuple((builder.info.metadata or {}).get("skipped", ())),
+    )
+    for split, lengths in stored.lengths.items():
+        if not len(lengths):
+            raise UserError(
+                f"split {split!r} of dataset {name!r} has no sequence of at least one step: give "
+                "more or longer recordings, or a smaller step"
+            )
+    return stored
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.load(path, mmap_mode="r")
+    except ValueError:  # an empty file cannot be mapped
+        return np.load(path)
+
+
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # until the process ends
+
+
+def _write(
+    builder: Any, folder: Path, rows: Rows, frame_shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> Path:
+    logging.info("writing sequences to %s (once)", folder)
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        _temporary.append(tempfile.TemporaryDirectory(prefix="sequences-"))
+        staging = Path(_temporary[-1].name)
+        logging.warning(
+            "%s cannot be written (%s): sequences are kept in %s until the program ends",
+            folder.parent,
+            error.strerror,
+            staging,
+        )
+        folder = staging
+    try:
+        statistics = {
+            split: _write_split(builder, split, staging, rows, frame_shape, dtype)._asdict()
+            for split in SPLIT_NAMES
+        }
+        (staging / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
+        if staging != folder:
+            with contextlib.suppress(OSError):  # another process was faster, which is as good
+                os.rename(staging, folder)
+    finally:
+        if staging != folder:
+            shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def _write_split(
+    builder: Any,
+    split: str,
+    staging: Path,
+    rows: Rows,
+    frame_shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+) -> Statistics:
+    lengths: list[int] = []
+    count, total, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
+    raw = staging / f"{split}.raw"
+    with raw.open("wb") as file:
+        for record in _records(builder, split):
+            values = np.ascontiguousarray(rows(record), dtype)
+            if not len(values):
+                continue
+            lengths.append(len(values))
+            file.write(values.tobytes())
+            wide = values.astype(np.float64)
+            count += wide.size
+            total += float(wide.sum())
+            squares += float(np.square(wide).sum())
+            least, greatest = min(least, float(wide.min())), max(greatest, float(wide.max()))
+    shape = (sum(lengths), *frame_shape)
+    with (staging / f"{split}.values.npy").open("wb") as file:
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        with raw.open("rb") as source:
+            shutil.copyfileobj(source, file, 2**22)
+    raw.unlink()
+    np.save(staging / f"{split}.lengths.npy", np.array(lengths, np.int32))
+    mean = total / max(count, 1)
+    variance = max(squares / max(count, 1) - mean**2, 0.0)
+    return Statistics(mean, variance**0.5, least if count else 0.0, greatest if count else 0.0)
+
+
+def _records(builder: Any, split: str) -> Iterator[Record]:
+    import tensorflow_datasets as tfds
+
+    # One file after the other: the order of the records.
+    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+    yield from tfds.as_numpy(builder.as_dataset(split=split, read_config=config))
