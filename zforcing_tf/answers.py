@@ -60,12 +60,15 @@ class Answers:
     Args:
         cell: what happens in a step.
         emission: distribution of the next frame.
+        first_frame_given: whether sequences are scored given their first frame.
     """
 
-    def __init__(self, cell: LatentCell, emission: Emission) -> None:
+    def __init__(
+        self, cell: LatentCell, emission: Emission, first_frame_given: bool = False
+    ) -> None:
         self._cell = cell
         # Nothing asks for the terms of training: a graph would keep what they capture.
-        self._parts = Parts(cell, emission, None, None)
+        self._parts = Parts(cell, emission, None, None, first_frame_given)
         family = emission.family
         frame = () if family.symbols else (family.frame_size,)
         x = tf.TensorSpec((None, None, *frame), emission.frame_dtype)
@@ -124,7 +127,7 @@ class Answers:
             found = inference.explain(self._parts, state, cut(seen, first, end), noise)
             return found.state, wanted(found)
 
-        steps, rows = tf.shape(x)[1], tf.shape(x)[0]
+        steps, rows = tf.unstack(tf.shape(seen.mask))
         return Inferred(*over_windows(explain, state, steps, rows, specs))
 
     @property
@@ -148,9 +151,9 @@ class Answers:
         count: tf.Tensor,
     ) -> tf.Tensor:
         """`sum_t log w[t]` of samples `first` to `first + count - 1` of each row, [B, count]."""
-        rows, steps = tf.shape(x)[0], tf.shape(x)[1]
         particles = Particles(count, weighed=True)
         state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
+        steps, rows = tf.unstack(tf.shape(seen.mask))
         seeds = _sample_seeds(seeds, first, count)
 
         def explain(before: Structure, first: tf.Tensor, end: tf.Tensor) -> tuple[Any, Any]:
@@ -206,8 +209,8 @@ class Answers:
         count: tf.Tensor,
         resampling: Resampling,
     ) -> Cloud:
-        rows, steps = tf.shape(x)[0], tf.shape(x)[1]
         state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
+        steps, rows = tf.unstack(tf.shape(seen.mask))
         own, drawing = _sample_seeds(seeds, 0, count), _apart(seeds, _FOR_RESAMPLING)
 
         def explain(before: Cloud, first: tf.Tensor, end: tf.Tensor) -> tuple[Cloud, Any]:
@@ -225,7 +228,7 @@ class Answers:
 
     def _encode(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Latents:
         kept = self._infer(x, lengths, seeds, _latents, self._latent_specs).kept
-        return Latents(*(_batch_major(v, lengths) for v in kept))
+        return Latents(*(self._batch_major(v, lengths) for v in kept))
 
     def _score_and_encode(
         self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor
@@ -234,7 +237,7 @@ class Answers:
         terms, latents = self._infer(
             x, lengths, seeds, lambda found: (_terms(found), _latents(found)), specs
         ).kept
-        return _scores(*terms), Latents(*(_batch_major(v, lengths) for v in latents))
+        return _scores(*terms), Latents(*(self._batch_major(v, lengths) for v in latents))
 
     def _reconstruct(self, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         emission = self._parts.emission
@@ -242,7 +245,14 @@ class Answers:
         kept = self._infer(
             x, lengths, seeds, lambda found: emission.mean(found.parameters), spec
         ).kept
-        return _batch_major(kept, lengths)
+        return self._batch_major(kept, lengths)
+
+    def _batch_major(self, x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """[T, B, .] -> [B, T, .], zero in padding."""
+        x = tf.transpose(x, (1, 0, 2))
+        valid = lengths - 1 if self._parts.first_frame_given else lengths
+        mask = tf.sequence_mask(valid, tf.shape(x)[1])[..., tf.newaxis]
+        return tf.where(mask, x, tf.zeros_like(x))
 
     def _state_after(self, prefix: tf.Tensor, seeds: tf.Tensor) -> Structure:
         lengths = tf.fill(tf.shape(seeds)[:1], tf.shape(prefix)[1])
@@ -329,10 +339,3 @@ def _scores(log_prob: tf.Tensor, kl: tf.Tensor) -> Scores:
 def _latents(found: Inference) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     inferred = found.inferred
     return inferred.posterior_loc, inferred.posterior_scale, inferred.latent
-
-
-def _batch_major(x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """[T, B, .] -> [B, T, .], zero in padding."""
-    x = tf.transpose(x, (1, 0, 2))
-    mask = tf.sequence_mask(lengths, tf.shape(x)[1])[..., tf.newaxis]
-    return tf.where(mask, x, tf.zeros_like(x))

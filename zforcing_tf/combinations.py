@@ -15,6 +15,7 @@ def check(config: ExperimentConfig) -> None:
     for name in ("kl_weight", "auxiliary_weight", "backward_weight"):
         _check_schedule(config, name)
     model = config.model
+    _check_data(config)
     if config.objective.bound != "elbo" and config.objective.num_samples == 1:
         raise UserError(
             f"--bound={config.objective.bound} with --num_samples=1 is the elbo: give "
@@ -26,6 +27,26 @@ def check(config: ExperimentConfig) -> None:
             "without --autoregressive_emission: give both or neither"
         )
     _check_run(config)
+
+
+def _check_data(config: ExperimentConfig) -> None:
+    data, run = config.data, config.run
+    for flag, given in {
+        "--carry_state": data.carry_state,
+        "--chunk_evaluation": data.chunk_evaluation,
+    }.items():
+        if given and not data.chunk_length:
+            raise UserError(f"{flag} needs pieces: give a --chunk_length above 0, such as 40")
+    others = {
+        "--bound=elbo": config.objective.bound == "elbo",
+        "--norecompute": not run.recompute,
+        "--nocudnn_encoder": not run.cudnn_encoder,
+        "--distribution_strategy=off": run.distribution_strategy != "mirrored",
+        "--bucket_batches=0": not run.bucket_batches,
+    }
+    missing = [flag for flag, given in others.items() if not given]
+    if data.carry_state and missing:
+        raise UserError(f"--carry_state works with {missing[0]} only: give that, or leave it out")
 
 
 def _check_run(config: ExperimentConfig) -> None:

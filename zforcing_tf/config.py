@@ -179,6 +179,12 @@ class RunConfig(Section):
 
     run_dir: str = setting("", "Folder that holds all that the run writes.", resumable=True)
     batch_size: int = setting(32, "Sequences an update, over all replicas.", minimum=1)
+    bucket_batches: int = setting(
+        0,
+        "Neighbouring batches of an epoch whose sequences are dealt out by length, so that batches "
+        "pad little; 0: none.",
+        minimum=0,
+    )
     eval_batch_size: int = setting(256, "Sequences scored at once.", minimum=1, resumable=True)
     train_epochs: int = setting(100, "Passes over the training split.", minimum=1, resumable=True)
     seed: int = setting(0, "Seed of weights, noise and data order.", minimum=0, maximum=2**31 - 1)

@@ -15,6 +15,7 @@ from zforcing_tf.objectives import Terms
 from zforcing_tf.particle_filter import Choice, Cloud, Observations, particle_filter, read
 from zforcing_tf.recompute import recomputed
 from zforcing_tf.resampling import Resampling
+from zforcing_tf.sequences import Keep, Sequences, sequences
 from zforcing_tf.unroll import Structure, Training, repeated
 
 
@@ -25,33 +26,28 @@ class Parts(NamedTuple):
     emission: Emission
     auxiliary: Auxiliary | None
     backward_emission: Emission | None
+    first_frame_given: bool = False
+    """Whether sequences are scored given their first frame, from the second one on."""
 
     @property
     def wide_dtype(self) -> tf.DType:
         """Of densities and what comes of them: float32 at least."""
         return tf.float64 if self.cell.compute_dtype == "float64" else tf.float32
 
-    def sequences(self, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
-        """Time-major targets, inputs and mask of batch-major x [B, T, ...], lengths [B]."""
-        return sequences(self.emission.first_input(tf.shape(x)[0]), x, lengths)
+    def sequences(
+        self, x: tf.Tensor, lengths: tf.Tensor, before: tf.Tensor | None = None
+    ) -> Sequences:
+        """Time-major targets, inputs and mask of batch-major x [B, T, ...], lengths [B].
 
-
-class Sequences(NamedTuple):
-    """Time-major sequences with the input of each step; padding is zero whatever it held."""
-
-    inputs: tf.Tensor
-    """x[t] = y[t-1], behind a start frame: [T, B, D], or [T, B] int32."""
-    targets: tf.Tensor
-    """y, like inputs."""
-    mask: tf.Tensor
-    """[T, B] bool, true on valid steps."""
-
-
-class Keep(NamedTuple):
-    """Dropout factors on embedded inputs [T, B, E] and on features [T, B, F]."""
-
-    inputs: tf.Tensor
-    features: tf.Tensor
+        With `before` [B, ...], the frame before the first of x, all of x is scored.
+        """
+        first_input = self.emission.first_input(tf.shape(x)[0])
+        if before is not None:
+            return sequences(tf.cast(before, first_input.dtype), x, lengths)
+        found = sequences(first_input, x, lengths)
+        if not self.first_frame_given:
+            return found
+        return Sequences(*(values[1:] for values in found))
 
 
 class Particles(NamedTuple):
@@ -82,28 +78,12 @@ class Inference(NamedTuple):
     """After the last step. Not known where windows are computed again: the last may end in steps
     that there are not."""
     backward_states: tf.Tensor | None = None
+    encoder_state: Structure = ()
+    """After the last step, of an encoder that runs forward."""
     resampled: tf.Tensor | None = None
     """[T, B] bool: where a particle filter drew the samples of a sequence anew, before the step."""
     log_weights: tf.Tensor | None = None
     """Of a particle filter, after the last step, normalised, [B, K]."""
-
-
-def sequences(first_input: tf.Tensor, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
-    """Makes inputs, targets and mask.
-
-    Args:
-        first_input: of the first step, [B, D] or [B] int32; tells the dtype of frames.
-        x: targets, batch-major: [B, T, D] or [B, T].
-        lengths: [B] int32.
-    """
-    x = tf.cast(x, first_input.dtype)
-    targets = tf.transpose(x, (1, 0, 2)[: x.shape.rank])
-    mask = tf.transpose(tf.sequence_mask(lengths, tf.shape(x)[1]))
-    mask = tf.ensure_shape(mask, targets.shape[:2])
-    valid = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (x.shape.rank - 2)], 0))
-    targets = tf.where(valid, targets, tf.zeros_like(targets))
-    inputs = tf.concat([first_input[tf.newaxis], targets[:-1]], axis=0)
-    return Sequences(inputs, targets, mask)
 
 
 def infer(
@@ -113,7 +93,7 @@ def infer(
     keep: Keep | None = None,
     state: Structure = None,
     backward_state: Structure = None,
-    start_is_data: bool = False,
+    start_is_data: bool | tf.Tensor = False,
     training: Training = False,
     particles: Particles = ONE_SAMPLE,
 ) -> Inference:
@@ -127,7 +107,7 @@ def infer(
         state: before the first step; zeros by default.
         backward_state: of an encoder before the first step that it takes; zeros by default.
         start_is_data: whether inputs[0] is a frame of the data, which the backward emission then
-            predicts like the others.
+            predicts like the others; or of which sequences it is, [B] bool.
         training: whether the gradient will be asked for.
         particles: samples of the latents of each sequence, and how they go on.
     """
@@ -136,7 +116,7 @@ def infer(
     state = cell.initial_state(tf.shape(mask)[1]) if state is None else state
     ahead = cell.run_ahead(state, inputs, keep.inputs if keep else None, training)
     context = cell.context(ahead, targets, mask, backward_state, training)
-    predicted = mask if start_is_data else tf.concat([tf.zeros_like(mask[:1]), mask[1:]], axis=0)
+    predicted = tf.concat([tf.logical_and(mask[:1], start_is_data), mask[1:]], axis=0)
     steps = _Steps(
         sequences,
         () if keep is None else keep,
@@ -151,7 +131,9 @@ def infer(
     if training == "recompute":
         return _infer_in_windows(parts, rows_state, steps, particles)
     found = _infer_steps(parts, rows_state, steps, training, particles)
-    return found._replace(backward_states=context.backward_states)
+    return found._replace(
+        backward_states=context.backward_states, encoder_state=context.encoder_state
+    )
 
 
 class _Steps(NamedTuple):

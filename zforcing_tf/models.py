@@ -207,6 +207,8 @@ def build(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
         enable_xla=config.run.enable_xla == "on",
         concurrent_parts=config.run.concurrent_parts or 1,
         recompute=config.run.recompute,
+        first_frame_given=not config.data.score_first_frame,
+        carried_rows=config.run.batch_size if config.data.carry_state else 0,
         seed=config.run.seed,
         name=model.model,
         dtype=dtype,

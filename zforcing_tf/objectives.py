@@ -184,9 +184,12 @@ def loss(
 
 
 def sums(
-    terms: Terms, losses: tf.Tensor, lengths: tf.Tensor, num_samples: int = 1
+    terms: Terms, losses: tf.Tensor, mask: tf.Tensor, num_samples: int = 1
 ) -> dict[str, tf.Tensor]:
-    """Sums over sequences (means over their samples) for metrics, and what these divide by."""
+    """Sums over sequences (means over their samples) for metrics, and what these divide by.
+
+    `mask` [T, B] is true on valid steps; a row without any is no sequence.
+    """
     totals = {
         "elbo": elbo(terms),
         "kl": terms.kl,
@@ -196,8 +199,8 @@ def sums(
     found = {k: tf.reduce_sum(v) / num_samples for k, v in totals.items() if v is not None}
     return found | {
         "loss": tf.reduce_sum(losses),
-        "sequences": tf.cast(tf.size(lengths), losses.dtype),
-        "steps": tf.cast(tf.reduce_sum(lengths), losses.dtype),
+        "sequences": tf.reduce_sum(tf.cast(mask[0], losses.dtype)),
+        "steps": tf.reduce_sum(tf.cast(mask, losses.dtype)),
     }
 
 

@@ -56,7 +56,7 @@ def checked(
 
 
 def checked_batch(
-    family: EmissionFamily, dtype: tf.DType, batch: Any
+    family: EmissionFamily, dtype: tf.DType, batch: Any, least: int = 1
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """x and lengths of a batch that training or evaluation is given, in a graph too.
 
@@ -64,10 +64,11 @@ def checked_batch(
         family: of the model's emission.
         dtype: that x gets.
         batch: {"x": [B, T, D] or [B, T] symbols, "lengths": [B], all T steps without them}.
+        least: smallest length that is possible.
 
     Raises:
         UserError: no such batch, or shapes that do not fit.
-        InvalidArgumentError: a length outside of 1 to T, found where the graph runs.
+        InvalidArgumentError: a length outside of `least` to T, found where the graph runs.
     """
     if not isinstance(batch, Mapping) or "x" not in batch:
         raise UserError(
@@ -76,8 +77,8 @@ def checked_batch(
         )
     x, lengths = checked(family, dtype, batch["x"], batch.get("lengths"), values=False)
     steps = tf.shape(x)[1]
-    possible = tf.reduce_all((lengths >= 1) & (lengths <= steps))
-    message = "lengths of a batch must be 1 to its number of steps"
+    possible = tf.reduce_all((lengths >= least) & (lengths <= steps))
+    message = f"lengths of a batch must be {least} to its number of steps"
     with tf.control_dependencies([tf.debugging.Assert(possible, [message, steps, lengths])]):
         return tf.identity(x), tf.identity(lengths)
 

@@ -12,7 +12,7 @@ from zforcing_tf import inference, objectives, unroll
 from zforcing_tf.answers import Answers, Latents, Scores
 from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.errors import UserError
-from zforcing_tf.inference import Inference, Keep, Parts, Sequences
+from zforcing_tf.inference import Inference, Parts
 from zforcing_tf.layers.auxiliary import Auxiliary
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
@@ -21,9 +21,10 @@ from zforcing_tf.objectives import Bound, Schedule, Weights
 from zforcing_tf.randomness import Rows, row_noise, row_seeds
 from zforcing_tf.requests import check_counts, checked, checked_batch, checked_generation
 from zforcing_tf.resampling import Resampling
+from zforcing_tf.sequences import Keep, Sequences
+from zforcing_tf.training.carried import CarriedState
 from zforcing_tf.training.finite import apply_if_finite, loss_scale
-from zforcing_tf.training.gradients import gradient_function
-from zforcing_tf.training.noise import training_noise
+from zforcing_tf.training.gradients import gradient_function, gradient_inputs
 
 Batch = dict[str, tf.Tensor]
 
@@ -49,6 +50,8 @@ class SequenceModel(keras.Model):
         enable_xla: whether forward and backward pass of the training step are compiled with XLA.
         concurrent_parts: in how many parts training computes a batch, side by side.
         recompute: whether training computes windows of time twice rather than keep what they leave.
+        first_frame_given: whether sequences are scored given their first frame.
+        carried_rows: rows of each batch in training if it goes on from the one before, else 0.
         seed: of all noise.
     """
 
@@ -67,6 +70,8 @@ class SequenceModel(keras.Model):
         enable_xla: bool = False,
         concurrent_parts: int = 1,
         recompute: bool = False,
+        first_frame_given: bool = False,
+        carried_rows: int = 0,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -81,6 +86,8 @@ class SequenceModel(keras.Model):
         self.dropout = dropout
         self.clip_norm = clip_norm
         self.recompute = recompute
+        self.first_frame_given = first_frame_given
+        self.carried_rows = carried_rows
         self.seed = seed
         self.step_counter = self.add_weight(
             name="step",
@@ -98,31 +105,36 @@ class SequenceModel(keras.Model):
         self.gradient_norm = Ratio("gradient_norm")
         self.skipped_updates = Count("skipped_updates")
         self.set_form(enable_xla, concurrent_parts)
-        self._answers = Answers(cell, emission)
+        self._answers = Answers(cell, emission, first_frame_given)
+        self.carried = CarriedState(self, cell, carried_rows) if carried_rows else None
         for layer in self._flatten_layers(include_self=False):
             layer.build(None)
         self.built = True
 
-    def sequences(self, x: tf.Tensor, lengths: tf.Tensor) -> Sequences:
-        """Time-major targets, inputs and mask of batch-major x [B, T, ...]."""
-        return self._parts.sequences(x, lengths)
+    def sequences(self, x: tf.Tensor, lengths: tf.Tensor, *before: Any) -> Sequences:
+        """Time-major targets, inputs and mask of batch-major x; see `Parts.sequences`."""
+        return self._parts.sequences(x, lengths, *before)
 
     def infer(
         self, sequences: Sequences, noise: tf.Tensor, keep: Keep | None = None, **start: Any
     ) -> Inference:
         """Posterior and terms of the objective; see `inference.infer`."""
+        start = {"start_is_data": self.first_frame_given, **start}
         return inference.infer(self._parts, sequences, noise, keep, **start)
 
     @property
     def _parts(self) -> Parts:
-        return Parts(self.cell, self.emission, self.auxiliary, self.backward_emission)
+        given = self.first_frame_given
+        return Parts(self.cell, self.emission, self.auxiliary, self.backward_emission, given)
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update from {"x": [B, T, ...], "lengths": [B]}, or this replica's part of it."""
         context = tf.distribute.get_replica_context()
         if not self.optimizer.built:  # before a graph asks for its loss scale
             self.optimizer.build(self.trainable_variables)
-        gradients, sums = self.gradients(*self.gradient_inputs(batch))
+        gradients, sums, after = self.gradients(*gradient_inputs(self, batch))
+        if self.carried:
+            self.carried.keep(after)
         gradients = context.all_reduce("SUM", gradients)
         norm = tf.linalg.global_norm(gradients) / loss_scale(self.optimizer)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
@@ -135,17 +147,6 @@ class SequenceModel(keras.Model):
         # Along particles that were drawn anew log p - KL is no bound.
         unknown = ("elbo",) if self.bound.name == "fivo" else ()
         return {m.name: m.result() for m in self.metrics if m.name not in unknown}
-
-    def gradient_inputs(self, batch: Batch) -> tuple[Any, ...]:
-        """What `gradients` takes of a batch at the current step: data, noise, weights of terms."""
-        x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
-        rows = Rows.of(tf.distribute.get_replica_context(), tf.shape(x)[0])
-        step = self.step_counter.value
-        weights = Weights(*(schedule(step) for schedule in self.schedules))
-        noise = training_noise(
-            self.cell, self.bound, self.dropout, self.seed, step, rows, tf.shape(x)[1]
-        )
-        return x, lengths, noise, rows.total, weights
 
     def set_form(self, enable_xla: bool, parts: int, gradients: Any = None) -> None:
         """Chooses how training steps are computed; results differ by rounding only.
@@ -169,10 +170,11 @@ class SequenceModel(keras.Model):
         rows = Rows.of(tf.distribute.get_replica_context(), tf.shape(x)[0])
         index = batch.get("index", rows.offset + tf.range(rows.local))
         seeds = tf.stack([tf.fill(tf.shape(index), self.seed), index], axis=1)
-        noise = row_noise(seeds, tf.shape(x)[1], self.cell.latent_size)
-        terms = self.infer(self.sequences(x, lengths), noise).terms
+        sequences = self.sequences(x, lengths)
+        noise = row_noise(seeds, tf.shape(sequences.mask)[0], self.cell.latent_size)
+        terms = self.infer(sequences, noise).terms
         losses = objectives.loss(terms, Weights(1.0, 0.0, 0.0))
-        sums = objectives.sums(terms, losses, lengths)
+        sums = objectives.sums(terms, losses, sequences.mask)
         if self.bound.name != "elbo":
             losses = -self._answers.bound(x, lengths, seeds, self.bound)
         self._update_ratios(sums | {"bound": -tf.reduce_sum(losses)})
@@ -336,6 +338,8 @@ class SequenceModel(keras.Model):
             "enable_xla": self.enable_xla,
             "concurrent_parts": self.concurrent_parts,
             "recompute": self.recompute,
+            "first_frame_given": self.first_frame_given,
+            "carried_rows": self.carried_rows,
             "seed": self.seed,
         }
 

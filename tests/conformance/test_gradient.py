@@ -12,10 +12,11 @@ from tests import model_factory as factory
 from tests.conformance.cases import each_part, tensors
 from tests.layers.harness import assert_close
 from zforcing_tf import objectives, recompute
-from zforcing_tf.inference import Keep, Particles
+from zforcing_tf.inference import Particles
 from zforcing_tf.objectives import Bound, Weights
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.sequence_model import SequenceModel
+from zforcing_tf.sequences import Keep
 
 LENGTHS = (5, 3, 1)
 

@@ -28,6 +28,8 @@ class Context(NamedTuple):
     """[T, B, .]: its share of the posterior's first layer, read step by step in the loop."""
     backward_states: tf.Tensor | None
     """b, [T, B, H], the target of the auxiliary cost; None where there is no backward network."""
+    encoder_state: Structure = ()
+    """After the last step, of an encoder that runs forward."""
 
 
 class LatentState(NamedTuple):
@@ -119,6 +121,10 @@ class LatentCell(keras.layers.Layer, abc.ABC):
         if not self.carries_latent:
             return core
         return LatentState(core, tf.zeros((batch_size, self.latent_size), self.compute_dtype))
+
+    def initial_encoder_state(self, batch_size: int | tf.Tensor) -> Structure:
+        """State before the first step of an encoder that runs forward; () where none does."""
+        return ()
 
     def embed(self, x: tf.Tensor) -> tf.Tensor:
         """e(x), [..., E], for the emission's skip."""

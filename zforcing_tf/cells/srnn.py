@@ -44,7 +44,7 @@ class SRNNCell(LatentCell):
         return Step(ahead, self.prior_network.mlp.share(0, ahead.h, bias=True))
 
     def context(self, ahead: Any, targets: Any, mask: Any, *how: Any) -> Context:
-        states = self.backward_encoder.states(self.embedding, targets, mask, ahead.h, *how)
+        states, _ = self.backward_encoder.states(self.embedding, targets, mask, ahead.h, *how)
         return Context(self.posterior_network.mlp.share(0, states, bias=True), None)
 
     def loop_weights(self, latent_from: LatentFrom) -> Step:

@@ -28,8 +28,11 @@ class STORNCell(LatentCell):
     forward_encoder: Encoder
 
     def context(self, ahead: Any, targets: Any, mask: Any, *how: Any) -> Context:
-        states = self.forward_encoder.states(self.embedding, targets, mask, None, *how)
-        return Context(self.posterior_network(states), None)
+        states, last = self.forward_encoder.states(self.embedding, targets, mask, None, *how)
+        return Context(self.posterior_network(states), None, last)
+
+    def initial_encoder_state(self, batch_size: int | tf.Tensor) -> Any:
+        return self.forward_encoder.core.initial_state(batch_size)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:
         return Weights(self.core.loop_weights())

@@ -30,7 +30,7 @@ class ZForcingCell(LatentCell):
     prior_network: ConditionalGaussian
 
     def context(self, ahead: Any, targets: Any, mask: Any, *how: Any) -> Context:
-        states = self.backward_encoder.states(self.embedding, targets, mask, None, *how)
+        states, _ = self.backward_encoder.states(self.embedding, targets, mask, None, *how)
         return Context(self.posterior_network.mlp.share(1, states, bias=True), states)
 
     def loop_weights(self, latent_from: LatentFrom) -> Weights:

@@ -1,4 +1,4 @@
-"""From a split in memory to padded batches, in an order that is a function of (seed, epoch).
+"""From a split to padded batches, in an order that is a function of (seed, epoch).
 
 Batch k of an epoch is computed from k alone, so a resumed run begins anywhere without replaying
 what came before.
@@ -11,11 +11,14 @@ batch is as long as its own longest sequence, or a little longer where lengths a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from zforcing_tf.data.spec import Split
+from zforcing_tf.data.streams import Pieces
 from zforcing_tf.errors import UserError
 
 _STATIC_SHORTEST = 0.9
@@ -33,6 +36,28 @@ def batches_per_epoch(split: Split, batch_size: int) -> int:
     return -(-split.num_sequences // batch_size)
 
 
+def frames_at(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
+    """From rows of the split's values, of any shape [...], to frames [..., D] or [...].
+
+    A split in memory is copied to where batches are made from it. Of one in a file only what a
+    batch needs is read.
+    """
+    if split.decode is None and not isinstance(split.values, np.memmap):
+        values = tf.constant(split.values)
+        return lambda rows: tf.gather(values, rows)
+    frame = split.frames(slice(0, 1))
+
+    def read(rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        return split.frames(rows.reshape(-1))
+
+    def gathered(rows: tf.Tensor) -> tf.Tensor:
+        shape = tf.concat([tf.shape(rows), frame.shape[1:]], 0)
+        frames = tf.reshape(tf.numpy_function(read, [rows], frame.dtype, stateful=False), shape)
+        return tf.ensure_shape(frames, [*rows.shape, *frame.shape[1:]])
+
+    return gathered
+
+
 def gather(split: Split, num_lengths: int | None = None) -> Gather:
     """Copies a split to where batches are made from it; one copy serves any number of epochs.
 
@@ -43,7 +68,7 @@ def gather(split: Split, num_lengths: int | None = None) -> Gather:
         the length of the batch's longest sequence.
     """
     with tf.device("CPU:0"):
-        if _nearly_equal(split):
+        if nearly_equal(split) and split.decode is None:
             return _gather_padded_once(split)
         multiple = 1 if num_lengths is None else -(-int(split.lengths.max()) // num_lengths)
         return _gather_ragged(split, multiple)
@@ -56,6 +81,8 @@ def training_batches(
     epoch: int | tf.Variable,
     first_batch: int = 0,
     gathered: Gather | None = None,
+    bucket_batches: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """One epoch in random order: every sequence exactly once.
 
@@ -68,6 +95,10 @@ def training_batches(
         between epochs only.
       first_batch: batches to leave out at the start, 0 to `batches_per_epoch`, at no cost.
       gathered: what `gather` gave for the split, to be shared by epochs; by default made anew.
+      bucket_batches: batches whose sequences are dealt out by length, so that those of a batch are
+        of similar length and little is padded; 0 or 1 for none.
+      shard: (i, n) for the i-th of n workers, which share each batch: its rows B i / n to
+        B (i + 1) / n.
 
     Returns:
       `{"x": [B, T, D] float32 ([B, T] int32 for symbols), "lengths": [B] int32}`, of known
@@ -76,13 +107,85 @@ def training_batches(
     Raises:
       UserError: `batch_size` or `first_batch` is out of range.
     """
+    last = tf.constant(split.num_sequences - 1, tf.int64)
+    key = tf.constant(seed, tf.int64)
+
+    def shuffled(positions: tf.Tensor) -> tf.Tensor:
+        now = tf.stack([key, tf.cast(epoch, tf.int64)])
+        return tf.random.experimental.index_shuffle(positions, now, last)
+
+    order: Callable[[tf.Tensor], tf.Tensor] = shuffled
+    if bucket_batches > 1:
+        order = _bucketed(split, batch_size, bucket_batches, shuffled)
+    gathered = gathered or gather(split)
+    return _batches(split, batch_size, first_batch, order, gathered, shard=shard)
+
+
+def _bucketed(
+    split: Split,
+    batch_size: int,
+    bucket_batches: int,
+    shuffled: Callable[[tf.Tensor], tf.Tensor],
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Positions of a batch to sequences: `shuffled`, then by length among neighbouring batches.
+
+    The last of these batches, which may be smaller, takes the longest.
+    """
+    lengths = tf.constant(split.lengths)
+    size = batch_size * bucket_batches
+    count = tf.constant(split.num_sequences, tf.int64)
 
     def order(positions: tf.Tensor) -> tf.Tensor:
-        key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
-        last = tf.constant(split.num_sequences - 1, tf.int64)
-        return tf.random.experimental.index_shuffle(positions, key, last)
+        first = positions[0] // size * size
+        window = shuffled(tf.range(first, tf.minimum(first + size, count)))
+        by_length = tf.argsort(tf.gather(lengths, window), stable=True)
+        batches = tf.size(window, tf.int64) // batch_size
+        batch = (positions[0] - first) // batch_size
+        # Whole batches in random order, or the first of each window would be the shortest.
+        key = tf.stack([window[0], tf.constant(1, tf.int64)])
+        last = tf.maximum(batches - 1, 0)
+        turned = tf.random.experimental.index_shuffle(tf.minimum(batch, last), key, last)
+        batch = tf.where(batch < batches, turned, batch)
+        chosen = batch * batch_size + tf.range(tf.size(positions, tf.int64))
+        return tf.gather(window, tf.gather(by_length, chosen))
 
-    return _batches(split, batch_size, first_batch, order, gathered or gather(split))
+    return order
+
+
+def stream_batches(
+    split: Split, planned: Pieces, first_batch: int = 0, chunk_length: int | None = None
+) -> tf.data.Dataset:
+    """Batches of pieces, each row continuing that of the batch before (`streams.pieces`).
+
+    Args:
+      split: the one that was cut.
+      planned: its pieces.
+      first_batch: batches to leave out at the start.
+      chunk_length: T; by default each batch is as long as its longest piece.
+
+    Returns:
+      `{"x", "lengths"}` as of `training_batches`, rows that have ended being of length 0; besides,
+      `{"before": [B, D] or [B], "begins": [B] bool, "before_is_data": [B] bool}`.
+    """
+    at = frames_at(split)
+    last_row = tf.constant(split.num_frames - 1, tf.int64)
+
+    def make(first: tf.Tensor, lengths: tf.Tensor, begins: tf.Tensor, known: tf.Tensor) -> Batch:
+        longest = tf.reduce_max(lengths) if chunk_length is None else chunk_length
+        steps = tf.range(tf.cast(longest, tf.int64))
+        x = at(tf.minimum(first[:, None] + steps, last_row))
+        mask = steps < tf.cast(lengths, tf.int64)[:, None]
+        mask = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (x.shape.rank - 2)], 0))
+        return {
+            "x": tf.where(mask, x, tf.zeros([], x.dtype)),
+            "lengths": lengths,
+            "before": at(tf.maximum(first - 1, 0)),
+            "begins": begins,
+            "before_is_data": known,
+        }
+
+    rows = tf.data.Dataset.from_tensor_slices(tuple(v[first_batch:] for v in planned))
+    return rows.map(make).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
@@ -101,6 +204,7 @@ def _batches(
     order: Callable[[tf.Tensor], tf.Tensor],
     gathered: Gather,
     indexed: bool = False,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     total = batches_per_epoch(split, batch_size)
     if not 0 <= first_batch <= total:
@@ -112,6 +216,9 @@ def _batches(
 
     def make(position: tf.Tensor) -> Batch:
         index = order(position)
+        if shard != (0, 1):
+            (i, n), rows = shard, tf.size(index)
+            index = index[rows * i // n : rows * (i + 1) // n]
         batch = gathered(index)
         return batch | {"index": tf.cast(index, tf.int32)} if indexed else batch
 
@@ -121,7 +228,8 @@ def _batches(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _nearly_equal(split: Split) -> bool:
+def nearly_equal(split: Split) -> bool:
+    """Whether all sequences of a split are padded to one length."""
     return bool(split.lengths.min() >= _STATIC_SHORTEST * split.lengths.max())
 
 
@@ -138,16 +246,18 @@ def _gather_padded_once(split: Split) -> Gather:
 
 def _gather_ragged(split: Split, multiple: int) -> Gather:
     """Batches as long as their longest sequence, rounded up, from the split's rows as they are."""
-    values, starts, all_lengths = map(tf.constant, (split.values, split.starts, split.lengths))
+    starts, all_lengths = tf.constant(split.starts), tf.constant(split.lengths)
+    at = frames_at(split)
+    fixed = int(split.lengths.max()) if nearly_equal(split) else None
     last_row = tf.constant(split.num_frames - 1, tf.int64)
 
     def gathered(indices: tf.Tensor) -> Batch:
         lengths = tf.gather(all_lengths, indices)
         longest = tf.cast(tf.reduce_max(lengths), tf.int64)
-        steps = tf.range(-(-longest // multiple) * multiple)
+        steps = tf.range(-(-longest // multiple) * multiple if fixed is None else fixed)
+        steps = tf.cast(steps, tf.int64)
         mask = steps < tf.cast(lengths, tf.int64)[:, None]
-        rows = tf.minimum(tf.gather(starts, indices)[:, None] + steps, last_row)
-        x = tf.gather(values, rows)
+        x = at(tf.minimum(tf.gather(starts, indices)[:, None] + steps, last_row))
         for _ in range(x.shape.rank - 2):
             mask = mask[..., None]
         return {"x": tf.where(mask, x, tf.zeros([], x.dtype)), "lengths": lengths}

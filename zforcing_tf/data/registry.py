@@ -47,4 +47,7 @@ def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
         raise UserError(f"unknown dataset {name!r}: {hint} are {', '.join(dataset_names())}")
     dataset: Dataset = importlib.import_module(_LOADERS[name]).load(config)
     validate(dataset, config.max_length)
+    if config.chunk_evaluation:
+        validation, test = (s.cut(config.chunk_length) for s in dataset.splits[1:])
+        dataset = dataclasses.replace(dataset, validation=validation, test=test)
     return dataset

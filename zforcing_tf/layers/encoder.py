@@ -75,8 +75,11 @@ class Encoder(WeightedLayer):
         beside: tf.Tensor | None = None,
         initial_state: CoreState | None = None,
         training: Training = False,
-    ) -> tf.Tensor:
-        """States b [T, B, H] from y and d: `drive` and `call` at once."""
+    ) -> tuple[tf.Tensor, CoreState | None]:
+        """States b [T, B, H] from y and d: `drive` and `call` at once; and the whole last state.
+
+        The last one is that of the first step where it runs backward. cuDNN does not tell it.
+        """
         state = initial_state or self.core.initial_state(tf.shape(mask)[1])
         backward = self.direction == "backward"
 
@@ -87,12 +90,14 @@ class Encoder(WeightedLayer):
             return tf.nest.map_structure(lambda v: v[0 if backward else -1], states), states.h
 
         if self.cudnn and training is True and isinstance(state, LSTMState):
-            return self._by_cudnn(embedding(targets), mask, beside, state)
+            return self._by_cudnn(embedding(targets), mask, beside, state), None
         inputs = (targets, mask) if beside is None else (targets, mask, beside)
         if training != "recompute":
-            return run(state, inputs)[1]
+            state, states = run(state, inputs)
+            return states, state
         layers, dtype = (embedding, self), tf.as_dtype(self.compute_dtype)
-        return recomputed(run, layers, state, inputs, dtype, reverse=backward)[1]
+        state, states = recomputed(run, layers, state, inputs, dtype, reverse=backward)
+        return states, state
 
     def _by_cudnn(
         self, embedded: tf.Tensor, mask: tf.Tensor, beside: tf.Tensor | None, state: LSTMState

@@ -14,6 +14,7 @@ from absl import logging
 from zforcing_tf import models
 from zforcing_tf.config import ExperimentConfig
 from zforcing_tf.data import pipeline, registry
+from zforcing_tf.data.feed import Feed
 from zforcing_tf.data.spec import Dataset, DataSpec
 from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import UserError
@@ -93,10 +94,11 @@ class _Training:
         self.summaries = Summaries(run.summaries)
         self.history = History(run.history)
         self.progress = Progress()
-        self.gathered = xla.choose(config.run, dataset.train, model, run)
+        self.feed = Feed(dataset.train, config.data, config.run)
+        xla.choose(config.run, self.feed, model, run)
         with tf.device("CPU:0"):
             self.epoch_number = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.whole_epoch = self._batches(self.epoch_number)
+        self.whole_epoch = self.feed.batches(self.epoch_number) if self.feed.repeats else None
         self.validation = pipeline.evaluation_batches(
             dataset.validation, config.run.eval_batch_size
         )
@@ -121,17 +123,12 @@ class _Training:
         waited = now.epoch - now.best_epoch
         return now.epoch >= run.train_epochs or bool(run.patience and waited >= run.patience)
 
-    def _batches(self, epoch: int | tf.Variable, first_batch: int = 0) -> tf.data.Dataset:
-        train, run = self.dataset.train, self.config.run
-        return pipeline.training_batches(
-            train, run.batch_size, run.seed, epoch, first_batch, self.gathered
-        )
-
     def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
         now, started = self.progress, time.monotonic()
-        train, size = self.dataset.train, self.config.run.batch_size
         self.epoch_number.assign(now.epoch)
-        batches = self._batches(now.epoch, now.batch) if now.batch else self.whole_epoch
+        batches = None if now.batch else self.whole_epoch
+        if batches is None:
+            batches = self.feed.batches(now.epoch, now.batch)
         callback.sums = now.sums
         logs = self.model.fit(
             batches,
@@ -141,7 +138,7 @@ class _Training:
             verbose=progress.verbosity(),
             callbacks=[callback],
         ).history
-        if now.batch + callback.batches < pipeline.batches_per_epoch(train, size):
+        if now.batch + callback.batches < self.feed.num_batches(now.epoch):
             seconds = now.seconds + time.monotonic() - started
             batch, sums = now.batch + callback.batches, progress.metric_sums(self.model)
             self._save("last", dataclasses.replace(now, batch=batch, seconds=seconds, sums=sums))

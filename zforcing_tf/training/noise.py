@@ -7,9 +7,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from zforcing_tf.cells.latent_cell import LatentCell
-from zforcing_tf.inference import Keep
 from zforcing_tf.objectives import Bound
 from zforcing_tf.randomness import Rows, batch_noise
+from zforcing_tf.sequences import Keep
 
 
 class TrainingNoise(NamedTuple):

@@ -20,12 +20,11 @@ from typing import Any
 import tensorflow as tf
 
 from zforcing_tf.config import RunConfig
-from zforcing_tf.data import pipeline
-from zforcing_tf.data.pipeline import Batch, Gather
-from zforcing_tf.data.spec import Split
+from zforcing_tf.data.feed import Feed
+from zforcing_tf.data.pipeline import Batch
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
-from zforcing_tf.training.gradients import gradient_function
+from zforcing_tf.training.gradients import gradient_function, gradient_inputs
 from zforcing_tf.training.run_directory import RunDirectory
 
 XLA_LENGTHS = 8
@@ -81,23 +80,21 @@ class Times:
         )
 
 
-def choose(run: RunConfig, train: Split, model: SequenceModel, directory: RunDirectory) -> Gather:
-    """Gives the model the form of its step that `--enable_xla` asks for.
+def choose(run: RunConfig, feed: Feed, model: SequenceModel, directory: RunDirectory) -> None:
+    """Gives the model the form of its step that `--enable_xla` asks for, and batches theirs.
 
     Args:
         run: settings.
-        train: the training split.
+        feed: what training reads; batches get as few lengths as XLA needs.
         model: compiled, not yet trained unless `directory` holds the choice.
         directory: keeps what `auto` chose, and prints it.
-
-    Returns:
-        The training split, as batches are to be gathered from it.
 
     Raises:
         UserError: the kept choice cannot be read or written.
     """
     if run.enable_xla != "auto":
-        return _gather(train, run.enable_xla == "on")
+        feed.num_lengths = XLA_LENGTHS if run.enable_xla == "on" else None
+        return
     parts, gradients = run.concurrent_parts or 1, None
     if run.run_eagerly or model.distribute_strategy.num_replicas_in_sync > 1:
         enable_xla = False
@@ -111,7 +108,7 @@ def choose(run: RunConfig, train: Split, model: SequenceModel, directory: RunDir
                 "--enable_xla=on with it"
             )
     else:
-        times, forms = _measured(run, train, model, directory)
+        times, forms = _measured(run, feed, model, directory)
         enable_xla = times.enable_xla
         parts = times.parts if enable_xla else parts
         gradients = forms.get((enable_xla, parts))
@@ -119,32 +116,27 @@ def choose(run: RunConfig, train: Split, model: SequenceModel, directory: RunDir
         directory.say(times.in_words())
     if (enable_xla, parts) != (model.enable_xla, model.concurrent_parts):
         model.set_form(enable_xla, parts, gradients)
-    return _gather(train, enable_xla)
-
-
-def _gather(train: Split, enable_xla: bool) -> Gather:
-    return pipeline.gather(train, XLA_LENGTHS if enable_xla else None)
+    feed.num_lengths = XLA_LENGTHS if enable_xla else None
 
 
 def _measured(
-    run: RunConfig, train: Split, model: SequenceModel, directory: RunDirectory
+    run: RunConfig, feed: Feed, model: SequenceModel, directory: RunDirectory
 ) -> tuple[Times, dict[tuple[bool, int], Any]]:
     """Times all forms, alternately; no weight, no metric and no counter changes.
 
     Returns:
         The times, and the functions that were timed by (enable_xla, parts).
     """
-    count = pipeline.batches_per_epoch(train, run.batch_size)
-    steps = run.train_epochs * count
+    steps = run.train_epochs * feed.num_batches(0)
     own = (False, model.concurrent_parts)
     functions = {own: model.gradients}
-    graph = _form(run, train, model, *own, functions)
+    graph = _form(feed, model, *own, functions)
     graph()
     graph_s = min(_seconds(graph) for _ in range(REPEATS))
     if steps * graph_s < SHORT_RUN:
         return Times(steps, 1000 * graph_s), functions
     tried = [run.concurrent_parts] if run.concurrent_parts else _numbers_of_parts(run)
-    forms = [_form(run, train, model, True, parts, functions) for parts in tried]
+    forms = [_form(feed, model, True, parts, functions) for parts in tried]
     try:
         compiling = [_seconds(form) - _seconds(form) for form in forms]
     except tf.errors.OpError as error:
@@ -153,14 +145,17 @@ def _measured(
     rounds = [[_seconds(form) for form in (graph, *forms)] for _ in range(REPEATS)]
     graph_s, *with_xla = (statistics.median(times) for times in zip(*rounds, strict=True))
     xla_s, compile_s, parts = min(zip(with_xla, compiling, tried, strict=True))
-    shapes = _shapes(run, train, parts) * _lengths(run, train)
+    shapes = _shapes(run, feed, parts) * (1 if feed.fixed_length else XLA_LENGTHS)
     times = Times(steps, 1000 * graph_s, 1000 * xla_s, max(compile_s, 0.0), shapes, parts)
     return times, functions
 
 
-def _shapes(run: RunConfig, train: Split, parts: int) -> int:
+def _shapes(run: RunConfig, feed: Feed, parts: int) -> int:
     """Numbers of rows for which XLA compiles: of parts of a batch, and of the last, smaller one."""
-    sizes = {min(run.batch_size, train.num_sequences), train.num_sequences % run.batch_size} - {0}
+    count = feed.split.num_sequences
+    sizes = {min(run.batch_size, count), count % run.batch_size} - {0}
+    if not feed.repeats:
+        sizes = {run.batch_size}
     ends = [[size * i // parts for i in range(parts + 1)] for size in sizes]
     return len({b - a for row in ends for a, b in itertools.pairwise(row)})
 
@@ -174,27 +169,16 @@ def _numbers_of_parts(run: RunConfig) -> list[int]:
     return [1] if cores == 1 or gpus or run.batch_size < cores else [1, cores]
 
 
-def _first_batches(run: RunConfig, train: Split, enable_xla: bool) -> tf.data.Dataset:
-    gathered = _gather(train, enable_xla)
-    return pipeline.training_batches(train, run.batch_size, run.seed, 0, 0, gathered)
-
-
-def _lengths(run: RunConfig, train: Split) -> int:
-    """Lengths that batches have, at most."""
-    fixed = _first_batches(run, train, True).element_spec["x"].shape[1] is not None
-    return 1 if fixed else XLA_LENGTHS
-
-
 def _form(
-    run: RunConfig,
-    train: Split,
+    feed: Feed,
     model: SequenceModel,
     enable_xla: bool,
     parts: int,
     functions: dict[tuple[bool, int], Any],
 ) -> Callable[[], Any]:
     """Forward and backward pass on the first batch of the run, which waits for the result."""
-    batches = _first_batches(run, train, enable_xla)
+    feed.num_lengths = XLA_LENGTHS if enable_xla else None
+    batches = feed.batches(0)
     batch, key = next(iter(batches)), (enable_xla, parts)
     if key not in functions:
         functions[key] = gradient_function(model, enable_xla, parts)
@@ -203,7 +187,7 @@ def _form(
     # Of the batches' specification, so that the training step finds what is traced here.
     @functools.partial(tf.function, autograph=False, input_signature=[batches.element_spec])
     def step(batch: Batch) -> tf.Tensor:
-        gradients, _ = gradients_of(*model.gradient_inputs(batch))
+        gradients, _, _ = gradients_of(*gradient_inputs(model, batch))
         return tf.linalg.global_norm(gradients)
 
     return lambda: step(batch).numpy()
