@@ -20,6 +20,7 @@ _LOADERS = {
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
     "digits": "zforcing_tf.data.digits",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",
+    "piano_roll": "zforcing_tf.data.piano_roll",
 }
 
 
