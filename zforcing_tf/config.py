@@ -166,6 +166,15 @@ class OptimizerConfig(Section):
     """Adam and gradient clipping."""
 
     learning_rate: float = setting(1e-3, "Learning rate of Adam.", above=0)
+    learning_rate_patience: int = setting(
+        0,
+        "Epochs without a better validation bound after which the learning rate is halved, and "
+        "again after as many more; 0: never.",
+        minimum=0,
+    )
+    learning_rate_floor: float = setting(
+        1e-5, "Learning rate below which it is not halved.", minimum=0
+    )
     adam_beta_2: float = setting(
         0.999, "Decay of Adam's mean of squared gradients.", above=0, below=1
     )

@@ -9,6 +9,7 @@ import pytest
 from tests.training.runs import assert_same_run
 from tests.training.test_fit import stop_at
 from zforcing_tf.data import registry
+from zforcing_tf.data.feed import Feed
 from zforcing_tf.errors import UserError
 from zforcing_tf.training import xla
 from zforcing_tf.training.fit import Stopped, compiled_model, fit
@@ -93,17 +94,17 @@ def test_measuring_changes_nothing(experiment, changed):
     dataset = registry.load(experiment.data)
     model = compiled_model(experiment, dataset.spec)
     before = [np.array(v) for v in model.variables + model.optimizer.variables]
-    xla._measured(experiment.run, dataset.train, model, RunDirectory(experiment.run.run_dir))
+    directory = RunDirectory(experiment.run.run_dir)
+    feed = Feed(dataset.train, experiment.data, experiment.run)
+    xla._measured(experiment.run, feed, model, directory)
     for old, new in zip(before, model.variables + model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(old, new)
 
 
 def test_both_forms_are_measured_on_the_same_sequences(experiment):
     dataset = registry.load(experiment.data)
-    plain, rounded = (
-        next(iter(xla._first_batches(experiment.run, dataset.train, enabled)))
-        for enabled in (False, True)
-    )
+    feed = Feed(dataset.train, experiment.data, experiment.run)
+    plain, rounded = (next(iter(xla._first_batches(feed, enabled))) for enabled in (False, True))
     np.testing.assert_array_equal(plain["lengths"], rounded["lengths"])
     assert rounded["x"].shape[1] >= plain["x"].shape[1]
 

@@ -154,6 +154,7 @@ class _Training:
             best_epoch=now.epoch + 1 if best else now.best_epoch,
             seconds=now.seconds + time.monotonic() - started,
         )
+        self._halve_learning_rate()
         last = {name: float(values[-1]) for name, values in logs.items()}
         self._report(last, validation, best)
         if best:
@@ -161,6 +162,19 @@ class _Training:
         self._save("last", self.progress)
         if interruption.received is not None:
             raise Stopped(interruption.exit_code)
+
+    def _halve_learning_rate(self) -> None:
+        """After epochs without a better bound; it is kept with the optimizer's state."""
+        settings, now = self.config.optimizer, self.progress
+        waited = now.epoch - now.best_epoch
+        if not settings.learning_rate_patience or not waited:
+            return
+        if waited % settings.learning_rate_patience == 0:
+            rate = self.model.optimizer.learning_rate
+            half = 0.5 * float(rate.numpy())
+            if half >= settings.learning_rate_floor:
+                rate.assign(half)
+                self.run_directory.say(f"learning rate {half:.3g} from here on")
 
     def _save(self, kind: Kind, progress: Progress) -> None:
         with writing(self.checkpoints.directory, GO_ON):

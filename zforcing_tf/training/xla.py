@@ -169,6 +169,11 @@ def _numbers_of_parts(run: RunConfig) -> list[int]:
     return [1] if cores == 1 or gpus or run.batch_size < cores else [1, cores]
 
 
+def _first_batches(feed: Feed, enable_xla: bool) -> tf.data.Dataset:
+    feed.num_lengths = XLA_LENGTHS if enable_xla else None
+    return feed.batches(0)
+
+
 def _form(
     feed: Feed,
     model: SequenceModel,
@@ -177,8 +182,7 @@ def _form(
     functions: dict[tuple[bool, int], Any],
 ) -> Callable[[], Any]:
     """Forward and backward pass on the first batch of the run, which waits for the result."""
-    feed.num_lengths = XLA_LENGTHS if enable_xla else None
-    batches = feed.batches(0)
+    batches = _first_batches(feed, enable_xla)
     batch, key = next(iter(batches)), (enable_xla, parts)
     if key not in functions:
         functions[key] = gradient_function(model, enable_xla, parts)
