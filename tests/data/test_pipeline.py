@@ -224,3 +224,59 @@ def test_wrong_requests() -> None:
         training_batches(EQUAL, 5, 0, 0, first_batch=6)
     with pytest.raises(UserError, match="cannot begin at batch -1"):
         training_batches(EQUAL, 5, 0, 0, first_batch=-1)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 23])
+def test_dealt_out_by_length_each_sequence_comes_once(size: int) -> None:
+    def run(epoch: int, first: int = 0) -> list[Arrays]:
+        return arrays(training_batches(UNEQUAL, size, 0, epoch, first, bucket_batches=3))
+
+    whole = run(0)
+    assert sorted(sequences(whole)) == list(range(23))
+    assert [len(batch["x"]) for batch in whole] == [size] * (23 // size) + [23 % size] * (
+        23 % size > 0
+    )
+    assert_equal(run(0, 1), whole[1:])
+    assert size == 23 or sequences(run(1)) != sequences(whole)
+
+
+def test_dealing_out_by_length_pads_less() -> None:
+    random = np.random.RandomState(0)
+    split = make_split(random.randint(1, 100, 400).tolist())
+    plain, dealt = (
+        sum(batch["x"].shape[0] * batch["x"].shape[1] for batch in found)
+        for found in (
+            arrays(training_batches(split, 8, 0, 0, bucket_batches=count)) for count in (0, 25)
+        )
+    )
+    frames = split.num_frames
+    assert plain > 1.6 * frames and dealt < 1.15 * frames
+
+
+@pytest.mark.parametrize("split", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+def test_workers_share_each_batch(split: Split) -> None:
+    whole = arrays(training_batches(split, 5, 0, 2))
+    shards = [arrays(training_batches(split, 5, 0, 2, shard=(i, 3))) for i in range(3)]
+    for batch, *parts in zip(whole, *shards, strict=True):
+        assert (
+            np.concatenate([part["lengths"] for part in parts]).tolist()
+            == batch["lengths"].tolist()
+        )
+        assert {len(part["lengths"]) for part in parts} <= {0, 1, 2}
+        assert sequences([batch]) == [n for part in parts for n in sequences([part])]
+
+
+@pytest.mark.parametrize("split", [EQUAL, UNEQUAL, SYMBOLS], ids=["equal", "unequal", "symbols"])
+def test_a_split_in_a_file_gives_the_same_batches(split: Split, tmp_path: Any) -> None:
+    """Stored as small whole numbers, and turned into frames as they are read."""
+    np.save(tmp_path / "values.npy", split.values.astype(np.uint8))
+    mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
+    stored = Split("train", mapped, split.lengths, lambda v: v.astype(split.values.dtype))
+    for num_lengths in (None, 2):
+        gathered = gather(stored, num_lengths)
+        found = arrays(training_batches(stored, 5, 0, 1, gathered=gathered))
+        expected = arrays(training_batches(split, 5, 0, 1, gathered=gather(split, num_lengths)))
+        assert_equal(found, expected)
+    assert_equal(arrays(evaluation_batches(stored, 4)), arrays(evaluation_batches(split, 4)))
+    element = training_batches(stored, 5, 0, 1).element_spec["x"]
+    assert element.shape[1:] == training_batches(split, 5, 0, 1).element_spec["x"].shape[1:]

@@ -50,6 +50,8 @@ class CarriedState:
             )
             for i, value in enumerate(tf.nest.flatten(self._initial))
         ]
+        for variable in self.variables:  # checkpoints have what is an attribute of the model
+            setattr(model, variable.name, variable)
 
     def start(self, first_input: tf.Tensor, batch: dict[str, tf.Tensor]) -> Start:
         """From a batch with "before", "begins" and "before_is_data" besides (`data.streams`)."""
