@@ -125,7 +125,7 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             "of MIDI files"
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: _plain(path, archive, name) for name in archive.files}
     except UserError:
         raise

@@ -7,7 +7,7 @@
   train, valid (or validation) and test, the files below these are the splits. If it has none of
   them, all files below it are sorted by their path within the folder and put into the order of
   `numpy.random.RandomState(0).permutation(n)`; the last n // 10 (at least one) are the test split,
-  the n // 10 (at least one) before these the validation split.
+  the n // 10 (at least one) before these the validation split; each is sorted again.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
             description="Which of the 88 keys of a piano sound in each step of pieces of music.",
             features=tfds.features.FeaturesDict(
                 {
-                    "roll": tfds.features.Tensor(
-                        shape=(None, KEYS), dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
-                    ),
+                    "roll": tfds.features.Tensor(shape=(None, KEYS), dtype=np.uint8),
                     "name": tfds.features.Text(),
                 }
             ),
@@ -188,11 +186,10 @@ def _split_by_rule(folder: Path, files: list[Path]) -> Files:
     files = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
     order = np.random.RandomState(0).permutation(len(files))
     held_out = max(1, len(files) // 10)
-    train, validation, test = np.split(order, [-2 * held_out, -held_out])
+    parts = np.split(order, [-2 * held_out, -held_out])
     return {
-        "train": [files[k] for k in train],
-        "validation": [files[k] for k in validation],
-        "test": [files[k] for k in test],
+        split: [files[k] for k in sorted(part)]
+        for split, part in zip(SPLIT_NAMES, parts, strict=True)
     }
 
 
