@@ -59,10 +59,12 @@ class Corpus(NamedTuple):
     Attributes:
       splits: by the names `SPLIT_NAMES`.
       step_seconds: duration of a step.
+      streams: whether training and validation are streams into which pieces are joined.
     """
 
     splits: dict[str, list[Piece]]
     step_seconds: float
+    streams: bool = False
 
 
 def read_arrays(path: Path) -> Corpus:
@@ -90,7 +92,7 @@ def read_arrays(path: Path) -> Corpus:
         return Corpus(_cells(path, _read_mat(path)), _eighth_or_quarter(path))
     arrays = _read_npz(path)
     if "u_train" in arrays:
-        return Corpus(_srnn_chunks(path, arrays), 0.3)
+        return Corpus(_srnn_chunks(path, arrays), 0.3, streams=True)
     _require(path, arrays, (*_STORED, "test_len"), _LAYOUTS)
     if "train_len" in arrays or "valid_len" in arrays:
         _require(path, arrays, ("train_len", "valid_len"), _LAYOUTS)
@@ -101,7 +103,7 @@ def read_arrays(path: Path) -> Corpus:
             return _pieces(path, arrays, name)
         return _streams(path, name, _rows(path, name, arrays[name]))
 
-    return Corpus(_splits(read), 0.3)
+    return Corpus(_splits(read), 0.3, streams=True)
 
 
 def _splits(read: Callable[[str], list[Piece]]) -> dict[str, list[Piece]]:
@@ -123,7 +125,7 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             "of MIDI files"
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: _plain(path, archive, name) for name in archive.files}
     except UserError:
         raise

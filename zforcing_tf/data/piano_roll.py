@@ -1,11 +1,19 @@
 """The dataset `piano_roll`: polyphonic music as the keys of a piano that sound in each step.
 
-`--manual_dir` names a file of arrays (`piano_arrays.read_arrays` says which).
+`--manual_dir` names what the user brings:
+
+- a file of arrays, such as the published sets are kept in (`piano_arrays.read_arrays` says which);
+- or a folder of MIDI files (`midi.read_midi` says how they become steps). If it has the folders
+  train, valid (or validation) and test, the files below these are the splits. If it has none of
+  them, all files below it are sorted by their path within the folder and put into the order of
+  `numpy.random.RandomState(0).permutation(n)`; the last n // 10 (at least one) are the test split,
+  the n // 10 (at least one) before these the validation split; each is sorted again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,33 +23,50 @@ import numpy.typing as npt
 import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
+from zforcing_tf.data import midi, piano_arrays
 from zforcing_tf.data.description import Music
-from zforcing_tf.data.own_files import fingerprint, given_path
-from zforcing_tf.data.piano_arrays import KEYS, LOWEST_KEY, Piece, read_arrays
+from zforcing_tf.data.own_files import files_below, fingerprint, given_path
+from zforcing_tf.data.piano_arrays import KEYS, LOWEST_KEY, Piece
 from zforcing_tf.data.prepared import read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec
 from zforcing_tf.data.stored import store
+from zforcing_tf.errors import UserError
 
-_WHAT = "an npz or mat file of piano rolls"
+_WHAT = "a folder of MIDI files, or an npz or mat file of piano rolls"
+_FOLDERS = {"train": ("train",), "validation": ("valid", "validation"), "test": ("test",)}
+
+Files = dict[str, list[Path]]
+"""MIDI files of each split."""
 
 
 @dataclasses.dataclass
 class PianoRollConfig(tfds.core.BuilderConfig):
-    """Which music.
+    """Which music, and how it becomes steps.
 
     Attributes:
-      path: file.
+      path: file or folder; empty for the manual folder of TensorFlow Datasets.
+      steps_per_beat: of MIDI files.
+      skip_bad_records: whether MIDI files that cannot be used are left out.
     """
 
     path: str = ""
+    steps_per_beat: float = 2.0
+    skip_bad_records: bool = False
 
 
 class PianoRoll(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of one file; without a `PianoRollConfig` of what the manual folder holds."""
+    """TFDS builder; the module says how files become splits.
+
+    Its metadata hold step_seconds, which for MIDI files is that of the median tempo of the training
+    files; streams, of `piano_arrays.Corpus`; and skipped, the files left out, each with the reason.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Piano rolls of 88 keys."}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_WHAT} into the folder."
+    BUILDER_CONFIGS = [PianoRollConfig(name="manual")]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Put MIDI files into the folder, or one npz or mat file of piano rolls."
+    )
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -49,9 +74,7 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
             description="Which of the 88 keys of a piano sound in each step of pieces of music.",
             features=tfds.features.FeaturesDict(
                 {
-                    "roll": tfds.features.Tensor(
-                        shape=(None, KEYS), dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
-                    ),
+                    "roll": tfds.features.Tensor(shape=(None, KEYS), dtype=np.uint8),
                     "name": tfds.features.Text(),
                 }
             ),
@@ -60,27 +83,142 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        path = Path(self.builder_config.path if self.builder_config else dl_manager.manual_dir)
-        corpus = read_arrays(path)
-        self.info.metadata["step_seconds"] = corpus.step_seconds
-        return {split: self._generate_examples(corpus.splits[split]) for split in SPLIT_NAMES}
+        path = Path(self.builder_config.path or dl_manager.manual_dir)
+        found = _find(path)
+        self.info.metadata["skipped"] = []
+        if isinstance(found, Path):
+            corpus = piano_arrays.read_arrays(found)
+            self.info.metadata.update(step_seconds=corpus.step_seconds, streams=corpus.streams)
+            return {
+                split: self._generate_examples(iter(corpus.splits[split])) for split in SPLIT_NAMES
+            }
+        self.info.metadata.update(streams=False)
+        seen: dict[bytes, Path] = {}
+        return {
+            split: self._generate_examples(self._read_files(path, split, files, seen))
+            for split, files in found.items()
+        }
 
-    def _generate_examples(self, pieces: list[Piece]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, pieces: Iterator[Piece]) -> Iterator[tuple[int, dict[str, Any]]]:
         for key, piece in enumerate(pieces):
             yield key, piece._asdict()
 
+    def _read_files(
+        self, folder: Path, split: str, files: list[Path], seen: dict[bytes, Path]
+    ) -> Iterator[Piece]:
+        """Pieces of a split; `seen` knows the files read before by what they hold."""
+        config, seconds_per_beat = self.builder_config, []
+        for file in files:
+            try:
+                piece = midi.read_midi(file, config.steps_per_beat)
+                _check_new(file, seen)
+            except midi.BadMidiError as error:
+                if not config.skip_bad_records:
+                    raise
+                skipped = f"{file.relative_to(folder)}: {error.reason}"
+                self.info.metadata["skipped"].append(skipped)
+                continue
+            seconds_per_beat.append(piece.seconds_per_beat)
+            yield Piece(str(file.relative_to(folder)), piece.roll)
+        if not seconds_per_beat:
+            raise UserError(
+                f"no MIDI file of split {split!r} of {folder} can be used, {files[0].name} among "
+                "them: mend the files, or give others"
+            )
+        if split == "train":
+            step_seconds = float(np.median(seconds_per_beat)) / config.steps_per_beat
+            self.info.metadata["step_seconds"] = step_seconds
+
+
+def _check_new(file: Path, seen: dict[bytes, Path]) -> None:
+    """A piece that is in two splits would be known to a model before it is tested."""
+    digest = hashlib.sha256(file.read_bytes()).digest()
+    if digest in seen:
+        raise midi.BadMidiError(file, f"is a copy of {seen[digest]}", "leave one of them out")
+    seen[digest] = file
+
+
+def _find(path: Path) -> Path | Files:
+    """The file of arrays, or the MIDI files of each split."""
+    if not path.is_dir():
+        if path.suffix.lower() in midi.SUFFIXES:
+            raise UserError(f"{path} is one MIDI file: give a folder of at least 3")
+        return path
+    files = files_below(path, midi.SUFFIXES)
+    if files:
+        return _splits(path, files)
+    arrays = [p for p in sorted(path.iterdir()) if p.suffix.lower() in piano_arrays.SUFFIXES]
+    if not arrays:
+        raise UserError(f"{path} holds no MIDI files (.mid, .midi): give {_WHAT}")
+    if len(arrays) > 1:
+        names = ", ".join(p.name for p in arrays)
+        raise UserError(f"{path} holds no MIDI files but {names}: give the path of one of these")
+    return arrays[0]
+
+
+def _splits(folder: Path, files: list[Path]) -> Files:
+    given = {
+        split: [path for name in names if (path := folder / name).is_dir()]
+        for split, names in _FOLDERS.items()
+    }
+    if not any(given.values()):
+        return _split_by_rule(folder, files)
+    found = {
+        split: [path for below in folders for path in files_below(below, midi.SUFFIXES)]
+        for split, folders in given.items()
+    }
+    for split, names in _FOLDERS.items():
+        if not found[split]:
+            raise UserError(
+                f"{folder} is divided into folders, but {' or '.join(names)} is not there or has "
+                "no MIDI file: give MIDI files in all of train, valid and test, or rename these "
+                "to have the files split by rule"
+            )
+    return found
+
+
+def _split_by_rule(folder: Path, files: list[Path]) -> Files:
+    if len(files) < 3:
+        raise UserError(
+            f"{folder} holds {len(files)} MIDI file{'s' * (len(files) > 1)}: give at least 3, one "
+            "for each of training, validation and test"
+        )
+    files = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+    order = np.random.RandomState(0).permutation(len(files))
+    held_out = max(1, len(files) // 10)
+    parts = np.split(order, [-2 * held_out, -held_out])
+    return {
+        split: [files[k] for k in sorted(part)]
+        for split, part in zip(SPLIT_NAMES, parts, strict=True)
+    }
+
 
 def load(config: DataConfig) -> Dataset:
-    """Binary sequences of 88 keys, prepared on first use."""
+    """Binary sequences of 88 keys, prepared on first use.
+
+    Its name is `piano_roll/<file or folder>`, and for streams that with `_streams`: their scores
+    are not those of single pieces.
+    """
     path = given_path(config.manual_dir, "piano_roll", _WHAT)
-    builder_config = PianoRollConfig(name=fingerprint([path]), path=str(path))
+    found = _find(path)
+    if isinstance(found, Path):
+        name, builder_config = found.stem, PianoRollConfig(name=fingerprint([found]))
+    else:
+        name, files = path.name, [file for split in found.values() for file in split]
+        builder_config = PianoRollConfig(
+            name=fingerprint(files, config.steps_per_beat, config.skip_bad_records),
+            steps_per_beat=config.steps_per_beat,
+            skip_bad_records=config.skip_bad_records,
+        )
+    builder_config.path = str(path)
 
     def read(builder: Any) -> Dataset:
+        metadata = builder.info.metadata
         stored = store("piano_roll", builder, "rolls", _rows, (KEYS,), np.uint8)
-        music = Music(LOWEST_KEY, float(builder.info.metadata["step_seconds"]))
-        name = f"piano_roll/{path.stem}"
+        music = Music(LOWEST_KEY, float(metadata["step_seconds"]))
+        full_name = f"piano_roll/{name}{'_streams' * bool(metadata['streams'])}"
         return stored.dataset(
-            lambda longest: DataSpec(name, "binary", KEYS, longest, music=music), _decode
+            lambda longest: DataSpec(full_name, "binary", KEYS, longest, music=music), _decode
         )
 
     return read_prepared(

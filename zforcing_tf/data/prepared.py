@@ -54,12 +54,14 @@ def read_prepared(
     root = Path(data_dir or default).expanduser()
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file: choose a folder for prepared datasets with --data_dir")
-    with _damage_named(name, root), _quiet():
+    with _damage_named(name, root), _quiet(logging.ERROR):
         builder = make_builder(os.fspath(root))
     if not Path(builder.data_dir).exists():
         _prepare(name, builder, root, advice, source, manual_dir)
+    with _damage_named(name, root), _quiet(logging.ERROR):
+        builder = make_builder(os.fspath(root))
     with _damage_named(name, root), _quiet():
-        return read(make_builder(os.fspath(root)))
+        return read(builder)
 
 
 def _prepare(
@@ -136,13 +138,17 @@ def _damage_named(name: str, root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither progress bars nor messages of TensorFlow Datasets, except warnings and errors."""
+def _quiet(least: int = logging.WARNING) -> Iterator[None]:
+    """Neither progress bars nor messages of TensorFlow Datasets, except warnings and errors.
+
+    With `least` = ERROR no warnings either: it has one for each configuration that a program makes
+    itself, which is how files that users bring are told apart.
+    """
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(min(verbosity, logging.WARNING))
+    logging.set_verbosity(min(verbosity, least))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
