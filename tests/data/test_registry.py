@@ -15,7 +15,12 @@ from zforcing_tf.errors import UserError
 
 
 def test_names() -> None:
-    assert registry.dataset_names() == ("binarized_mnist", "digits", "linear_gaussian")
+    assert registry.dataset_names() == (
+        "audio_folder",
+        "binarized_mnist",
+        "digits",
+        "linear_gaussian",
+    )
 
 
 @pytest.mark.parametrize(
@@ -24,11 +29,11 @@ def test_names() -> None:
         (
             "digit",
             "unknown dataset 'digit': did you mean 'digits'? "
-            "Known are binarized_mnist, digits, linear_gaussian",
+            f"Known are {', '.join(registry.dataset_names())}",
         ),
         (
             "qqq",
-            "unknown dataset 'qqq': known are binarized_mnist, digits, linear_gaussian",
+            f"unknown dataset 'qqq': known are {', '.join(registry.dataset_names())}",
         ),
     ],
 )
