@@ -17,6 +17,7 @@ from zforcing_tf.errors import UserError
 
 # Modules, not functions: TensorFlow Datasets takes seconds to import and is not always needed.
 _LOADERS = {
+    "audio_folder": "zforcing_tf.data.audio_folder",
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
     "digits": "zforcing_tf.data.digits",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",

@@ -31,6 +31,8 @@ from zforcing_tf.errors import UserError
 IN_MEMORY_BYTES = 2**30
 """Frames of a dataset up to which it is held in memory."""
 
+_BLOCK = 4096  # rows
+
 Record = Mapping[str, Any]
 Rows = Callable[[Record], npt.NDArray[Any]]
 """From a record as `tfds.as_numpy` gives it to rows [T, ...]; T may be 0: it is left out."""
@@ -91,6 +93,7 @@ def store(
     rows: Rows,
     frame_shape: tuple[int, ...],
     dtype: npt.DTypeLike,
+    splits: Mapping[str, str] | None = None,
 ) -> Stored:
     """Rows of a prepared dataset, written down on first use.
 
@@ -102,13 +105,15 @@ def store(
       rows: from a record to its rows.
       frame_shape: of one row.
       dtype: of a row.
+      splits: what the builder calls each split of `SPLIT_NAMES`, if otherwise.
 
     Raises:
       UserError: a split without any row.
     """
     folder = Path(builder.data_dir) / form
     if not folder.exists():
-        folder = _write(builder, folder, rows, frame_shape, dtype)
+        names = splits or {split: split for split in SPLIT_NAMES}
+        folder = _write(builder, folder, rows, frame_shape, dtype, names)
     text = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
     stored = Stored(
         {split: _mapped(folder / f"{split}.values.npy") for split in SPLIT_NAMES},
@@ -136,7 +141,12 @@ _temporary: list[tempfile.TemporaryDirectory[str]] = []  # until the process end
 
 
 def _write(
-    builder: Any, folder: Path, rows: Rows, frame_shape: tuple[int, ...], dtype: npt.DTypeLike
+    builder: Any,
+    folder: Path,
+    rows: Rows,
+    frame_shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    names: Mapping[str, str],
 ) -> Path:
     logging.info("writing sequences to %s (once)", folder)
     try:
@@ -153,7 +163,9 @@ def _write(
         folder = staging
     try:
         statistics = {
-            split: _write_split(builder, split, staging, rows, frame_shape, dtype)._asdict()
+            split: _write_split(
+                _records(builder, names[split]), split, staging, rows, frame_shape, dtype
+            )._asdict()
             for split in SPLIT_NAMES
         }
         (staging / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
@@ -167,7 +179,7 @@ def _write(
 
 
 def _write_split(
-    builder: Any,
+    records: Iterator[Record],
     split: str,
     staging: Path,
     rows: Rows,
@@ -178,17 +190,18 @@ def _write_split(
     count, total, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
     raw = staging / f"{split}.raw"
     with raw.open("wb") as file:
-        for record in _records(builder, split):
+        for record in records:
             values = np.ascontiguousarray(rows(record), dtype)
             if not len(values):
                 continue
             lengths.append(len(values))
-            file.write(values.tobytes())
-            wide = values.astype(np.float64)
-            count += wide.size
-            total += float(wide.sum())
-            squares += float(np.square(wide).sum())
-            least, greatest = min(least, float(wide.min())), max(greatest, float(wide.max()))
+            file.write(values.data)
+            for start in range(0, len(values), _BLOCK):
+                wide = values[start : start + _BLOCK].astype(np.float64)
+                count += wide.size
+                total += float(wide.sum())
+                squares += float(np.square(wide).sum())
+                least, greatest = min(least, float(wide.min())), max(greatest, float(wide.max()))
     shape = (sum(lengths), *frame_shape)
     with (staging / f"{split}.values.npy").open("wb") as file:
         header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}

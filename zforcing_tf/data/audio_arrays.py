@@ -1,0 +1,98 @@
+"""Recordings in npz files, as small corpora are kept.
+
+No array is ever unpickled: that would run whatever it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from zforcing_tf.data.recordings import Samples
+from zforcing_tf.data.spec import SPLIT_NAMES
+from zforcing_tf.errors import UserError
+
+_STORED = ("train", "valid", "test")
+
+
+class ArrayRecordings(NamedTuple):
+    """Recordings by split, each with a name; and their rate, 0 if the file does not say."""
+
+    splits: dict[str, list[tuple[str, Samples]]]
+    sample_rate: int
+
+
+def read_npz(path: Path) -> ArrayRecordings:
+    """Reads one of two layouts.
+
+    - audio, all samples one recording after the other, `[sum(length)] int16`; length, the samples
+      of each; split, 0, 1 or 2 of each for training, validation and test; rate, if it is there.
+    - train, valid and test, each `[recordings, samples] int16`; rate, if it is there.
+
+    Raises:
+      UserError: the file is damaged, pickled, or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {
+                name: np.asarray(file[name])
+                for name in ("audio", "length", "split", "rate", *_STORED)
+                if name in file.files
+            }
+    except Exception as error:  # of zipfile, zlib or numpy: whatever a damaged file leads to
+        raise UserError(
+            f"{path} cannot be read as an npz file of plain arrays ({error}): make it anew with "
+            "numpy.savez, without objects"
+        ) from error
+    rate = int(arrays["rate"].reshape(-1)[0]) if arrays.get("rate", np.zeros(0)).size else 0
+    if arrays.keys() >= {"audio", "length", "split"}:
+        rows = list(_joined(path, arrays))
+    elif arrays.keys() >= set(_STORED):
+        rows = [(k, row) for k, name in enumerate(_STORED) for row in _table(path, name, arrays)]
+    else:
+        raise UserError(
+            f"{path} holds neither the arrays audio, length and split nor train, valid and test: "
+            "give a file that does, or a folder of recordings"
+        )
+    splits: dict[str, list[tuple[str, Samples]]] = {split: [] for split in SPLIT_NAMES}
+    for index, (k, samples) in enumerate(rows):
+        if not len(samples):
+            raise UserError(f"recording {index} of {path} has no samples: leave it out")
+        splits[SPLIT_NAMES[k]].append((f"{path.name}[{index}]", samples))
+    for split, recordings in splits.items():
+        if not recordings:
+            raise UserError(f"{path} has no recording of split {split!r}: give at least one")
+    return ArrayRecordings(splits, rate)
+
+
+def _joined(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[int, Samples]]:
+    audio, lengths, split = (arrays[name] for name in ("audio", "length", "split"))
+    if audio.dtype != np.int16 or audio.ndim != 1:
+        raise UserError(
+            f"audio of {path} is {audio.dtype} of shape {list(audio.shape)}: give int16 samples "
+            "of all recordings, one after the other"
+        )
+    good = lengths.ndim == 1 and lengths.dtype.kind in "iu" and (lengths >= 0).all()
+    if not good or int(lengths.sum()) != len(audio):
+        raise UserError(
+            f"length of {path} does not fit its {len(audio)} samples: give the samples of each "
+            "recording, which sum to that"
+        )
+    if split.shape != lengths.shape or not np.isin(split, (0, 1, 2)).all():
+        raise UserError(f"split of {path} is not 0, 1 or 2 for each of {len(lengths)} recordings")
+    pieces = np.split(audio, np.cumsum(lengths)[:-1])
+    yield from zip(split.tolist(), pieces, strict=True)
+
+
+def _table(path: Path, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int16]:
+    table = arrays[name]
+    if table.dtype != np.int16 or table.ndim != 2:
+        raise UserError(
+            f"{name} of {path} is {table.dtype} of shape {list(table.shape)}: give int16 "
+            "[recordings, samples]"
+        )
+    return table

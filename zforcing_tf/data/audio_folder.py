@@ -1,0 +1,145 @@
+"""The dataset `audio_folder`: any folder of recordings (wav, flac, ogg, mp3, NIST SPHERE).
+
+`--manual_dir` names the folder. If it has folders called train, valid (or validation or dev) and
+test, the recordings below these are the splits. Else all n recordings below it are sorted by their
+path within it and put into the order of `numpy.random.RandomState(0).permutation(n)`: the last
+n // 10 (at least one) are the test split, the n // 10 (at least one) before these the validation
+split. There must be at least 3. Two files of the same bytes are refused, as the copy may be in
+another split.
+
+An npz file in place of the folder is read as `audio_arrays.read_npz` says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from zforcing_tf.config import DataConfig
+from zforcing_tf.data.audio_arrays import read_npz
+from zforcing_tf.data.file_splits import find_copies, split_files
+from zforcing_tf.data.own_files import fingerprint, given_path
+from zforcing_tf.data.prepared import read_prepared
+from zforcing_tf.data.recordings import SUFFIXES, RecordingReader, Samples, resampled
+from zforcing_tf.data.sound_frames import sound_dataset
+from zforcing_tf.data.spec import SPLIT_NAMES, Dataset
+from zforcing_tf.errors import UserError
+
+_WHAT = f"recordings ({', '.join(suffix[1:] for suffix in SUFFIXES)})"
+Example = tuple[int, dict[str, Any]]
+
+
+@dataclasses.dataclass
+class AudioFolderConfig(tfds.core.BuilderConfig):
+    """Which recordings, and at which rate.
+
+    Attributes:
+      path: folder, or npz file; empty for the manual folder of TensorFlow Datasets.
+      sample_rate: to which recordings are resampled; 0: they must all have the same.
+      skip_bad_records: whether recordings that cannot be used are left out.
+    """
+
+    path: str = ""
+    sample_rate: int = 16000
+    skip_bad_records: bool = False
+
+
+class AudioFolder(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder; the module says how files become splits.
+
+    Its metadata hold sample_rate, and skipped: the files left out, each with the reason.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "Recordings of one channel, 16 bits."}
+    BUILDER_CONFIGS = [AudioFolderConfig(name="manual")]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        f"Put {_WHAT} of one channel into the folder, below train, valid and test if you have "
+        "split them yourself."
+    )
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Recordings of one channel from files that the user brings.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "audio": tfds.features.Tensor(
+                        shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
+                    ),
+                    "name": tfds.features.Text(),
+                }
+            ),
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Example]]:
+        config = self.builder_config
+        path = Path(config.path or dl_manager.manual_dir)
+        self.info.metadata["skipped"] = []
+        if not path.is_dir():
+            return self._from_arrays(path)
+        found = split_files(path, SUFFIXES, _WHAT)
+        reader = RecordingReader(path, config.sample_rate, config.skip_bad_records)
+        self.info.metadata["skipped"] = reader.skipped
+        reader.refuse_copies(find_copies([file for files in found.values() for file in files]))
+
+        def read(split: str) -> Iterator[tuple[str, Samples]]:
+            yield from reader.read(split, found[split])
+            self.info.metadata["sample_rate"] = reader.sample_rate
+
+        return {split: self._generate_examples(read(split)) for split in SPLIT_NAMES}
+
+    def _from_arrays(self, path: Path) -> dict[str, Iterator[Example]]:
+        splits, rate = read_npz(path)
+        wanted = self.builder_config.sample_rate or rate
+        if not wanted:
+            raise UserError(f"{path} does not say its sample rate: give it with --sample_rate")
+        self.info.metadata["sample_rate"] = wanted
+
+        def read(split: str) -> Iterator[tuple[str, Samples]]:
+            for name, samples in splits[split]:
+                yield name, resampled(samples, rate or wanted, wanted)
+
+        return {split: self._generate_examples(read(split)) for split in SPLIT_NAMES}
+
+    def _generate_examples(self, recordings: Iterator[tuple[str, Samples]]) -> Iterator[Example]:
+        for key, (name, samples) in enumerate(recordings):
+            yield key, {"audio": samples, "name": name}
+
+
+def load(config: DataConfig) -> Dataset:
+    """Frames of sound, prepared on first use. Its name is `audio_folder/<folder or file>`."""
+    path = given_path(config.manual_dir, "audio_folder", f"a folder of {_WHAT}")
+    if path.is_dir():
+        found = split_files(path, SUFFIXES, _WHAT)
+        files = [file for split in found.values() for file in split]
+    elif path.suffix.lower() == ".npz":
+        files = [path]
+    else:
+        raise UserError(f"--manual_dir={path} is one file: give a folder of {_WHAT}")
+    builder_config = AudioFolderConfig(
+        name=fingerprint(files, config.sample_rate, config.skip_bad_records),
+        path=str(path),
+        sample_rate=config.sample_rate,
+        skip_bad_records=config.skip_bad_records,
+    )
+
+    def read(builder: Any) -> Dataset:
+        return sound_dataset(
+            "audio_folder", builder, config, title=f"audio_folder/{path.stem or path}"
+        )
+
+    return read_prepared(
+        "audio_folder",
+        lambda root: AudioFolder(data_dir=root, config=builder_config),
+        config.data_dir,
+        read,
+        advice="see that the folder can be written and has room, or choose another --data_dir",
+    )

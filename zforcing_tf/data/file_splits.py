@@ -1,0 +1,106 @@
+"""Which of a user's files are for training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from zforcing_tf.data.own_files import files_below
+from zforcing_tf.data.spec import SPLIT_NAMES
+from zforcing_tf.errors import UserError
+
+_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+
+Files = dict[str, list[Path]]
+"""Files of each split of `SPLIT_NAMES`."""
+
+
+def split_files(folder: Path, suffixes: Collection[str], what: str) -> Files:
+    """The files below a folder by split: by its folders, or by rule.
+
+    If there are folders called train, valid (or validation or dev) and test, in whatever case, the
+    files below them are the splits, and all others are left. Else see `split_by_rule`.
+
+    Args:
+      folder: where to look.
+      suffixes: of the files, in lower case and with the dot.
+      what: what such a file is, in the plural, such as "recordings (wav, flac)".
+
+    Raises:
+      UserError: too few files; one of the three folders is missing, or has no file.
+    """
+    given: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name.lower() in _FOLDERS:
+            given.setdefault(_FOLDERS[path.name.lower()], []).append(path)
+    if len(given) < len(SPLIT_NAMES) - 1:
+        return split_by_rule(folder, files_below(folder, suffixes), what)
+    found: Files = {}
+    for split in SPLIT_NAMES:
+        names = [name for name, meant in _FOLDERS.items() if meant == split]
+        found[split] = [p for below in given.get(split, ()) for p in files_below(below, suffixes)]
+        if not found[split]:
+            state = "has no" if split in given else "is missing, so there are no"
+            raise UserError(
+                f"of the folders train, valid and test of {folder}, {' or '.join(names)} {state} "
+                f"{what}: give some in each, or rename the folders to have all files split by rule"
+            )
+    return found
+
+
+def split_by_rule(folder: Path, files: Sequence[Path], what: str) -> Files:
+    """Splits n files 80/10/10, always alike.
+
+    They are sorted by their path within the folder and put into the order of
+    `numpy.random.RandomState(0).permutation(n)`, which numpy has frozen; the last max(1, n // 10)
+    are for test, the max(1, n // 10) before these for validation.
+
+    Raises:
+      UserError: fewer than 3 files.
+    """
+    if len(files) < 3:
+        raise UserError(
+            f"{folder} holds {len(files) or 'no'} {what}: give at least 3, one for each of "
+            "training, validation and test"
+        )
+    files = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+    held_out = max(1, len(files) // 10)
+    order = np.random.RandomState(0).permutation(len(files))
+    parts = np.split(order, [-2 * held_out, -held_out])
+    return {
+        split: [files[k] for k in sorted(part)]
+        for split, part in zip(SPLIT_NAMES, parts, strict=True)
+    }
+
+
+def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
+    """For each file that holds the same bytes as one before it, that one."""
+    by_size: dict[int, list[Path]] = {}
+    for path in files:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    copies, seen = {}, dict[bytes, Path]()
+    for size, group in by_size.items():
+        for path in group if size and len(group) > 1 else ():
+            digest = _digest(path)
+            if digest in seen:
+                copies[path] = seen[digest]
+            seen.setdefault(digest, path)
+    return copies
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.digest()

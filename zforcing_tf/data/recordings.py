@@ -1,0 +1,245 @@
+"""Reads recordings: files of sound become samples of 16 bits of one channel at one rate.
+
+Which container a file is, its header says and not its name: the wav files of TIMIT are NIST SPHERE.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from zforcing_tf.data.description import FULL_SCALE
+from zforcing_tf.data.recording_headers import BadRecordingError, check_header
+from zforcing_tf.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".sph")
+
+Samples = npt.NDArray[np.int16]
+
+_BLOCK = 2**20  # samples that are float at once
+_LOUDEST = 4.0  # of full scale; some float files pass 1 a little, and lossy ones when decoded
+_SHORT_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # 16 bits hold these exactly
+_MP3_SLACK = 4 * 1152  # samples; of mp3 files without a length header libsndfile estimates it
+
+
+class Recording(NamedTuple):
+    """Sound.
+
+    Attributes:
+      samples: `[n] int16`, n >= 1.
+      sample_rate: samples a second.
+    """
+
+    samples: Samples
+    sample_rate: int
+
+
+def read_recording(path: Path, sample_rate: int = 0) -> Recording:
+    """Reads one recording.
+
+    What has more than 16 bits is rounded, what is louder than full scale clipped.
+
+    Args:
+      path: wav (RIFF or NIST SPHERE), flac, ogg, mp3 or whatever else libsndfile reads.
+      sample_rate: rate wanted, to which the recording is resampled; 0: as it is.
+
+    Raises:
+      BadRecordingError: it is no readable recording of one channel with at least one sample, or
+        ends before its header says.
+      UserError: soundfile is not installed.
+    """
+    soundfile = _soundfile()
+    check_header(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.channels != 1:
+                raise BadRecordingError(
+                    path,
+                    f"has {file.channels} channels instead of one",
+                    "mix them down, or keep one of them (sox in.wav -c 1 out.wav)",
+                )
+            samples = np.concatenate([np.zeros(0, np.int16), *_blocks(path, file)])
+            rate, promised, lossy = file.samplerate, file.frames, file.format == "MP3"
+    except soundfile.LibsndfileError as error:
+        raise BadRecordingError(
+            path,
+            f"cannot be read ({error.error_string.rstrip('.')})",
+            "copy it anew, or convert it to wav or flac",
+        ) from error
+    missing = promised - len(samples)
+    if missing > (max(_MP3_SLACK, promised // 100) if lossy else 0):
+        raise BadRecordingError(
+            path,
+            f"is truncated: it has {len(samples)} of the {promised} samples that its header "
+            "promises",
+            "copy it anew",
+        )
+    if not len(samples):
+        raise BadRecordingError(path, "has no samples", "remove it or record it anew")
+    if not sample_rate:
+        return Recording(samples, rate)
+    return Recording(resampled(samples, rate, sample_rate), sample_rate)
+
+
+def _soundfile() -> Any:
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: it is there, but libsndfile is not
+        raise UserError(
+            f"recordings cannot be read without soundfile ({error}): "
+            "run pip install 'zforcing-tf[audio]'"
+        ) from error
+    return soundfile
+
+
+def _blocks(path: Path, file: Any) -> Iterator[Samples]:
+    short = file.subtype in _SHORT_SUBTYPES
+    start = 0
+    while len(block := file.read(_BLOCK, dtype="int16" if short else "float32")):
+        if short:
+            yield block
+            start += len(block)
+            continue
+        finite = np.isfinite(block)
+        if not finite.all():
+            place = int(np.argmin(finite))
+            raise BadRecordingError(
+                path,
+                f"holds {block[place]} at sample {start + place}",
+                "make the file anew without it",
+            )
+        peak = float(np.abs(block).max())
+        if peak > _LOUDEST:
+            raise BadRecordingError(
+                path,
+                f"holds numbers up to {peak:g} in size where 1 is full scale",
+                "divide them by their full scale and write the file anew",
+            )
+        yield _rounded(block * np.float32(FULL_SCALE))
+        start += len(block)
+
+
+def _rounded(samples: npt.NDArray[np.float32]) -> Samples:
+    return np.clip(np.rint(samples), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
+    """Samples at another rate, by `scipy.signal.resample_poly`.
+
+    Args:
+      samples: `[n] int16`.
+      rate: their rate.
+      wanted: rate of the result.
+
+    Returns:
+      `[ceil(n wanted / rate)] int16`.
+    """
+    if rate == wanted:
+        return samples
+    from scipy.signal import resample_poly
+
+    divisor = math.gcd(rate, wanted)
+    up, down = wanted // divisor, rate // divisor
+    # The default filter reaches 10 max(up, down) up-sampled steps to either side. Blocks that begin
+    # at multiples of `down` and overlap by this give what the whole would, in little memory.
+    reach = math.ceil(10 * max(up, down) / up) + 1
+    margin = math.ceil(reach / down) * down
+    block = max(margin, math.ceil(_BLOCK / down) * down)
+    result = np.empty(math.ceil(len(samples) * up / down), np.int16)
+    for start in range(0, len(samples), block):
+        first = max(0, start - margin)
+        piece = samples[first : start + block + margin].astype(np.float32)
+        begin, target = (start - first) // down * up, start // down * up
+        count = min(block // down * up, len(result) - target)
+        result[target : target + count] = _rounded(
+            resample_poly(piece, up, down)[begin : begin + count]
+        )
+    return result
+
+
+class RecordingReader:
+    """Reads the recordings of a dataset, all at one rate, and notes those that it leaves out.
+
+    Attributes:
+      sample_rate: of all recordings; 0 until the first is read if it was 0.
+      skipped: what was left out: "<file>: <reason>", the file as seen from the folder.
+
+    Args:
+      folder: in which the recordings are.
+      sample_rate: to which recordings are resampled; 0: as the first is, and then all others must
+        be the same.
+      skip_bad_records: whether bad recordings are left out, or are errors.
+    """
+
+    def __init__(self, folder: Path, sample_rate: int, skip_bad_records: bool):
+        self.sample_rate = sample_rate
+        self.skipped: list[str] = []
+        self._folder = folder
+        self._skip = skip_bad_records
+        self._as_they_are = not sample_rate
+        self._first: Path | None = None
+        self._copies: Mapping[Path, Path] = {}
+
+    def refuse_copies(self, copies: Mapping[Path, Path]) -> None:
+        """Makes copies bad recordings.
+
+        Args:
+          copies: for each file that is the same as another, that one, as of
+            `file_splits.find_copies`.
+
+        Raises:
+          BadRecordingError: there is a copy, and bad recordings are errors.
+        """
+        self._copies = copies
+        if copies and not self._skip:
+            raise self._copy_error(next(iter(copies)))
+
+    def read(self, split: str, files: Iterable[Path]) -> Iterator[tuple[str, Samples]]:
+        """The path within the folder and the samples of each good recording.
+
+        Raises:
+          BadRecordingError: see `read_recording`; or a copy, or another rate.
+          UserError: no recording is good.
+        """
+        good, last = False, ""
+        for path in files:
+            name = path.relative_to(self._folder).as_posix()
+            try:
+                samples = self._read(path)
+            except BadRecordingError as error:
+                if not self._skip:
+                    raise
+                last = f"{name}: {error.reason}"
+                self.skipped.append(last)
+                continue
+            good = True
+            yield name, samples
+        if not good:
+            raise UserError(
+                f"no recording of split {split!r} of {self._folder} can be used ({last}): give at "
+                "least one"
+            )
+
+    def _read(self, path: Path) -> Samples:
+        if path in self._copies:
+            raise self._copy_error(path)
+        samples, rate = read_recording(path, 0 if self._as_they_are else self.sample_rate)
+        if self._first is None:
+            self._first, self.sample_rate = path, rate
+        if rate != self.sample_rate:
+            raise BadRecordingError(
+                path,
+                f"has {rate} samples a second, but {self._first} has {self.sample_rate}",
+                f"have all resampled with --sample_rate={self.sample_rate}",
+            )
+        return samples
+
+    def _copy_error(self, path: Path) -> BadRecordingError:
+        return BadRecordingError(
+            path, f"is a copy of {self._copies[path]}", "remove one of them, or --skip_bad_records"
+        )

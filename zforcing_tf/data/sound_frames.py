@@ -1,0 +1,76 @@
+"""Frames of sound from the samples of a prepared dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zforcing_tf.config import DataConfig
+from zforcing_tf.data.description import FULL_SCALE, Sound
+from zforcing_tf.data.recordings import Samples, resampled
+from zforcing_tf.data.spec import Dataset, DataSpec
+from zforcing_tf.data.stored import Record, store
+from zforcing_tf.errors import UserError
+
+MU_LAW_BITS = 16
+
+
+def sound_dataset(
+    name: str,
+    builder: Any,
+    config: DataConfig,
+    *,
+    title: str = "",
+    feature: str = "audio",
+    splits: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Recordings as sequences of frames of `config.frame_size` samples.
+
+    Frames are whole: what is left at the end of a recording is dropped, and so is a recording
+    shorter than a frame.
+
+    Args:
+      name: the dataset, for errors.
+      builder: a prepared `tfds.core.DatasetBuilder`, of whose metadata sample_rate is the rate of
+        its recordings.
+      config: its frame_size, sample_rate (to which recordings are resampled; 0: as they are) and
+        sound_scale count.
+      title: name of the dataset in its description; empty: `name`.
+      feature: of a record; holds `[n] int16`.
+      splits: see `stored.store`.
+
+    Raises:
+      UserError: a split without a whole frame; nothing but silence.
+    """
+    stored_rate = int(builder.info.metadata["sample_rate"])
+    rate = config.sample_rate or stored_rate
+
+    def rows(record: Record) -> Samples:
+        return whole_frames(resampled(record[feature], stored_rate, rate), config.frame_size)
+
+    form = f"frames_{config.frame_size}" + f"_at_{rate}" * (rate != stored_rate)
+    stored = store(name, builder, form, rows, (config.frame_size,), np.int16, splits)
+    sound = Sound(rate)
+    if config.sound_scale == "mu_law":
+        sound = Sound(rate, mu_law_bits=MU_LAW_BITS)
+    elif config.sound_scale == "standardised":
+        train = stored.statistics["train"]
+        if not train.standard_deviation:
+            raise UserError(
+                f"the training split of dataset {name!r} holds nothing but one number, "
+                f"{train.mean:g}, such as silence: give recordings of sound"
+            )
+        sound = Sound(rate, train.mean / FULL_SCALE, train.standard_deviation / FULL_SCALE)
+    return stored.dataset(
+        lambda longest: DataSpec(title or name, "real", config.frame_size, longest, sound=sound),
+        sound.frames,
+    )
+
+
+def whole_frames(samples: npt.NDArray[Any], frame_size: int) -> npt.NDArray[Any]:
+    """Samples [n] as frames [n // frame_size, frame_size]; the rest is dropped."""
+    count = len(samples) // frame_size
+    return samples[: count * frame_size].reshape(count, frame_size)
