@@ -74,13 +74,15 @@ def split_by_rule(folder: Path, files: Sequence[Path], what: str) -> Files:
             "training, validation and test"
         )
     files = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
-    held_out = max(1, len(files) // 10)
-    order = np.random.RandomState(0).permutation(len(files))
+    return {split: [files[k] for k in part] for split, part in parts_by_rule(len(files)).items()}
+
+
+def parts_by_rule(count: int) -> dict[str, list[int]]:
+    """Which of `count` things, at least 3, are in each split; see `split_by_rule`."""
+    held_out = max(1, count // 10)
+    order = np.random.RandomState(0).permutation(count)
     parts = np.split(order, [-2 * held_out, -held_out])
-    return {
-        split: [files[k] for k in sorted(part)]
-        for split, part in zip(SPLIT_NAMES, parts, strict=True)
-    }
+    return {split: sorted(part.tolist()) for split, part in zip(SPLIT_NAMES, parts, strict=True)}
 
 
 def find_copies(files: Sequence[Path]) -> dict[Path, Path]:

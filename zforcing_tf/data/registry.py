@@ -19,9 +19,11 @@ from zforcing_tf.errors import UserError
 
 # Modules, not functions: TensorFlow Datasets takes seconds to import and is not always needed.
 _LOADERS = {
+    "array": "zforcing_tf.data.array",
     "audio_folder": "zforcing_tf.data.audio_folder",
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
     "digits": "zforcing_tf.data.digits",
+    "imdb_reviews": "zforcing_tf.data.imdb_reviews",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",
     "mnist": "zforcing_tf.data.mnist",
     "piano_roll": "zforcing_tf.data.piano_roll",
