@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from absl import logging
 
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import registry
@@ -70,8 +71,12 @@ def test_words_of_three_files(
     tmp_path: Path, validation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = write_folder(tmp_path / "v1.reviews", validation)
-    with caplog.at_level("INFO"):
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.INFO)
+    try:
         dataset = registry.load(config(folder))
+    finally:
+        logging.set_verbosity(verbosity)
     vocabulary = ("</s>", "<unk>", "film", "the", "!", ".", "a", "end", "good", "is")
     assert dataset.spec.to_json() == {
         "name": "text_file/v1.reviews",

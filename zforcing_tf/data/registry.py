@@ -32,7 +32,7 @@ _LOADERS = {
 
 
 def dataset_names() -> tuple[str, ...]:
-    """All names that `--dataset` accepts, sorted."""
+    """All names that `--dataset` accepts, sorted; beside these it accepts `tfds:<name>`."""
     return tuple(sorted(_LOADERS))
 
 
@@ -49,11 +49,15 @@ def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
     name = config.dataset
-    if name not in _LOADERS:
+    module = "zforcing_tf.data.named" if name.startswith("tfds:") else _LOADERS.get(name)
+    if module is None:
         close = difflib.get_close_matches(name, _LOADERS, n=1)
         hint = f"did you mean {close[0]!r}? Known" if close else "known"
-        raise UserError(f"unknown dataset {name!r}: {hint} are {', '.join(dataset_names())}")
-    dataset: Dataset = importlib.import_module(_LOADERS[name]).load(config)
+        raise UserError(
+            f"unknown dataset {name!r}: {hint} are {', '.join(dataset_names())}, and with tfds: "
+            "before it each name of TensorFlow Datasets"
+        )
+    dataset: Dataset = importlib.import_module(module).load(config)
     validate(dataset, config.max_length)
     for note in dataset.notes:
         logging.info("%s", note)
