@@ -34,7 +34,7 @@ class Diagnostics(NamedTuple):
     """What was found."""
 
     numbers: dict[str, Any]
-    """For `results.json`: numbers by name, see `TITLES`."""
+    """For `results.json`, by name."""
     arrays: dict[str, npt.NDArray[Any]]
     """`kl_per_dimension` [Z] and `kl_at_step` [T], nats, `sequences_at_step` [T]; errors [H] of
     predictions 1 to H steps ahead: `teacher_forced_error`, `free_running_error`,
@@ -46,9 +46,7 @@ TITLES = {
     "nats_per_step_prior_latents": "with prior's z",
     "kl_per_step": "KL/step",
     "active_units": "active units",
-    "latent_size": "of",
     "kl_share_of_top_dimension": "top KL share",
-    "dimensions_of_most_kl": "dims of 90% KL",
     "mutual_information": "MI",
     "mutual_information_limit": "at most",
     "teacher_forced_error": "forced error",

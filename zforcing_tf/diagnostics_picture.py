@@ -24,10 +24,16 @@ _ERRORS = {
 
 
 def save(path: Path, title: str, numbers: Numbers, arrays: Arrays) -> Path:
-    """Draws what `diagnostics.diagnose` found; returns the path.
+    """Writes what `draw` draws; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(title, numbers, arrays).savefig(path, dpi=120)
+    return path
+
+
+def draw(title: str, numbers: Numbers, arrays: Arrays) -> Figure:
+    """Draws what `diagnostics.diagnose` found: a panel for each kind of number that there is.
 
     Args:
-        path: of the picture.
         title: of the whole.
         numbers: `Diagnostics.numbers`.
         arrays: `Diagnostics.arrays`.
@@ -45,14 +51,12 @@ def save(path: Path, title: str, numbers: Numbers, arrays: Arrays) -> Path:
         layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1),
     )
     axes = figure.subplots(rows, columns, squeeze=False).reshape(-1)
-    for draw, axis in zip(panels, axes, strict=False):
-        draw(axis, numbers, arrays)
+    for panel, axis in zip(panels, axes, strict=False):
+        panel(axis, numbers, arrays)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     figure.suptitle(title, fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return path
+    return figure
 
 
 def _draw_dimensions(axis: Axes, numbers: Numbers, arrays: Arrays) -> None:

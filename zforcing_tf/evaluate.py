@@ -180,7 +180,7 @@ def _evaluated(path: str, tighter: list[str]) -> _Evaluated:
     return _Evaluated(
         path,
         name,
-        f", pieces of {pieces} steps" if pieces else "",
+        f", chunks of {pieces}" if pieces else "",
         numbers,
         numbers | {k: known[k] for k in ("parameters", "seconds") if k in known},
         skipped_records(dataset),

@@ -71,9 +71,14 @@ def free_running(
         return None
     index = index[split.lengths[index] >= median]
     end = given + min(median - given, LONGEST_HORIZON)
-    # Of fixed shapes: but for the last, all batches have the same.
+    frame = () if model.emission.family.symbols else (model.emission.family.frame_size,)
     graph = tf.function(
-        lambda x, seeds: _errors(model, x[:, :given], x[:, given:], seeds), autograph=False
+        lambda x, seeds: _errors(model, x[:, :given], x[:, given:], seeds),
+        input_signature=(
+            tf.TensorSpec((None, end, *frame), model.frame_dtype),
+            tf.TensorSpec((None, 2), tf.int32),
+        ),
+        autograph=False,
     )
     rows = max(1, batch_size // PATHS)
     found, futures = [], []
@@ -81,8 +86,7 @@ def free_running(
         chosen = index[start : start + rows]
         x = split.padded(chosen)[0][:, :end]
         seeds = np.stack([seeds_by_index(seed, path, chosen) for path in range(PATHS)], axis=1)
-        paths = tf.cast(np.repeat(x, PATHS, axis=0), model.frame_dtype)
-        found.append(np.stack(graph(paths, tf.constant(seeds.reshape(-1, 2)))))
+        found.append(np.stack(graph(np.repeat(x, PATHS, axis=0), seeds.reshape(-1, 2))))
         futures.append(x[:, given:])
     teacher_forced, own = np.concatenate(found, axis=2).mean(axis=2, dtype=np.float64)
     future = np.concatenate(futures)

@@ -83,8 +83,9 @@ def latent_use(
         batch_size: sequences at once, at most.
         seed: of the noise; the posterior's is that of `scoring.evaluate` with the same seed.
     """
-    size, symbols = model.cell.latent_size, model.emission.family.symbols
-    x = tf.TensorSpec((None, None, *(() if symbols else (None,))), model.frame_dtype)
+    size, family = model.cell.latent_size, model.emission.family
+    frame = () if family.symbols else (family.frame_size,)
+    x = tf.TensorSpec((None, None, *frame), model.frame_dtype)
     graph = tf.function(
         lambda *given: _passes(model, *given),
         input_signature=(x, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None, 2), tf.int32)),
@@ -124,8 +125,6 @@ def latent_use(
 
 def _passes(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Steps:
     cell, emission = model.cell, model.emission
-    if not emission.family.symbols:
-        x = tf.ensure_shape(x, (None, None, emission.family.frame_size))
     parts = Parts(cell, emission, None, None)
     sequences = model.sequences(x, lengths)
     state, seen = inference.observe(parts, sequences)

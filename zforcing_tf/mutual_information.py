@@ -32,7 +32,7 @@ def mutual_information(loc: Floats, scale: Floats, latent: Floats) -> float:
 
     Its mean over draws is at most the true number, and no estimate is above `log M`: the mean over
     j holds the very i of which z[i] is. So it is good where it is a nat or two below `log M`, and a
-    number near `log M` says "that much, or more".
+    number near `log M` says "that much, or more". Noise may bring one of nearly 0 below 0.
 
     Time is M^2 Z, seconds for M = 4096; memory 512 M numbers.
 
