@@ -61,7 +61,7 @@ def draw(title: str, numbers: Numbers, arrays: Arrays) -> Figure:
 
 def _draw_dimensions(axis: Axes, numbers: Numbers, arrays: Arrays) -> None:
     kl = np.sort(arrays["kl_per_dimension"])[::-1]
-    axis.bar(np.arange(1, len(kl) + 1), kl, width=0.85, color=_BLUE)
+    axis.bar(np.arange(1, len(kl) + 1), kl, width=0.85 if len(kl) <= 64 else 1.0, color=_BLUE)
     axis.set_xlabel("dimensions of the latent, sorted")
     axis.set_ylabel("nats per step")
     axis.set_xlim(0.4, len(kl) + 0.6)
@@ -120,7 +120,7 @@ def _draw_errors(axis: Axes, numbers: Numbers, arrays: Arrays) -> None:
 
 
 def _draw_bounds(axis: Axes, numbers: Numbers, arrays: Arrays) -> None:
-    bars = [("bound", numbers["nats_per_step"], _BLUE)]
+    bars = [("log p(x)", numbers["nats_per_step"], _BLUE)]
     if "kl_per_step" in numbers:
         bound, kl = numbers["nats_per_step"], numbers["kl_per_step"]
         prior = numbers["nats_per_step_prior_latents"]
@@ -131,15 +131,16 @@ def _draw_bounds(axis: Axes, numbers: Numbers, arrays: Arrays) -> None:
         ]
     labels, values, colours = zip(*bars, strict=True)
     drawn = axis.barh(range(len(bars)), values, height=0.6, color=colours)
-    axis.bar_label(drawn, [f"{value:.4g}" for value in values], padding=4, fontsize=9)
+    written = [f"{value:,.{2 if abs(value) < 1000 else 0}f}" for value in values]
+    axis.bar_label(drawn, written, padding=4, fontsize=9)
     axis.set_yticks(range(len(bars)), labels, fontsize=9)
-    axis.invert_yaxis()
+    axis.set_ylim(max(2.0, len(bars)) - 0.5, min(0.0, len(bars) - 2.0) - 0.5)  # the first on top
     axis.axvline(0, color="0.2", linewidth=0.8)
     low, high = min(0.0, *values), max(0.0, *values)
-    margin = 0.22 * (high - low)  # for the numbers at the ends
+    margin = 0.25 * (high - low)  # for the numbers at the ends
     axis.set_xlim(low - margin * (low < 0), high + margin * (high > 0))
     axis.set_xlabel("nats per step")
-    _titled(axis, "Bound, and what the latents add to it")
+    _titled(axis, "Bound, and what the latents add to it" if len(bars) > 1 else "Log-likelihood")
 
 
 def _marked(count: int) -> dict[str, Any]:
