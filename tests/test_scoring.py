@@ -1,5 +1,6 @@
 """Bounds of splits: on models whose numbers can be worked out by hand, and whatever the batches."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -8,8 +9,8 @@ import tensorflow as tf
 
 from tests import model_factory as factory
 from zforcing_tf.answers import Latents, Scores
-from zforcing_tf.data.spec import Split
-from zforcing_tf.scoring import evaluate, table, with_other_bounds
+from zforcing_tf.data.spec import Dataset, Split
+from zforcing_tf.scoring import evaluate, skipped_records, table, tighter_bounds, with_other_bounds
 
 LENGTHS = (5, 1, 3, 4, 2, 5, 3)
 
@@ -50,6 +51,7 @@ def test_numbers_of_a_known_model():
         "elbo": pytest.approx(total / 7),
         "elbo_standard_error": pytest.approx(np.std(bounds, ddof=1) / 7**0.5),
         "nats_per_step": pytest.approx(total / frames),
+        "nats_per_step_macro": pytest.approx(np.mean(bounds / LENGTHS)),
         "kl_per_step": pytest.approx(0.5),
         "bits_per_dim": pytest.approx(-total / frames / factory.FRAME_SIZE / np.log(2)),
         "active_units": 2,
@@ -126,6 +128,34 @@ def test_the_table():
         "one            -18.145  0.400            28           -",
         "another         -9.000  0.250             -     289,504",
     ]
+
+
+def test_the_mean_over_sequences_is_shown_where_lengths_differ():
+    """Else it is the mean over steps but for rounding."""
+    equal = {"elbo": -8.0, "nats_per_step": -2.0, "nats_per_step_macro": -2.0 - 1e-9}
+    ragged = {"elbo": -8.0, "nats_per_step": -2.0, "nats_per_step_macro": -2.25}
+    assert table([("a", equal)]).splitlines()[0].split() == ["nats/sequence", "nats/step"]
+    assert table([("a", equal), ("b", ragged)]).splitlines() == [
+        "   nats/sequence  nats/step  nats/step macro",
+        "a         -8.000     -2.000           -2.000",
+        "b         -8.000     -2.000           -2.250",
+    ]
+
+
+def test_tighter_bounds_have_both_means_over_steps():
+    """Of a model without latents, those of the elbo."""
+    model, data = factory.build("gaussian", model="rnn"), split()
+    elbo = evaluate(model, factory.spec("gaussian"), data, 4)
+    found = tighter_bounds(model, data, 4, ["fivo"], 2)
+    for name in ("nats_per_step", "nats_per_step_macro"):
+        assert found[f"fivo_{name}"] == pytest.approx(elbo[name], rel=1e-6)
+
+
+def test_records_that_were_left_out_are_counted():
+    dataset = Dataset(factory.spec("gaussian"), split(), split(), split())
+    assert skipped_records(dataset) == {}
+    bad = ("a.wav: it is empty", "b.wav: it is cut short")
+    assert skipped_records(dataclasses.replace(dataset, skipped=bad)) == {"skipped_records": 2}
 
 
 def test_other_bounds_of_the_same_weights_stay():

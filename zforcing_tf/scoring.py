@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zforcing_tf import tables
-from zforcing_tf.data.spec import DataSpec, Split
+from zforcing_tf.data.spec import Dataset, DataSpec, Split
 from zforcing_tf.metrics import ActiveUnits, bits_per_dim
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.resampling import DEFAULT, Resampling
 from zforcing_tf.sequence_model import SequenceModel
+
+MACRO = "nats_per_step_macro"
 
 
 def evaluate(
@@ -39,8 +42,9 @@ def evaluate(
 
     Returns:
         Numbers by name: `elbo` nats per sequence with its standard error over sequences,
-        `nats_per_step`, `kl_per_step`, `active_units`, and by the kind of data `bits_per_dim` or
-        `perplexity`.
+        `nats_per_step` (sum over sequences by sum of their steps), `nats_per_step_macro` (mean
+        over sequences of what each has a step), `kl_per_step`, `active_units`, and by the kind of
+        data `bits_per_dim` or `perplexity`.
     """
     elbos, kls, active_units = [], [], ActiveUnits()
     for start in range(0, split.num_sequences, batch_size):
@@ -48,7 +52,7 @@ def evaluate(
         x, lengths = split.padded(index)
         per_sample = []
         for sample in range(num_samples):
-            seeds = _seeds(seed, sample, index)
+            seeds = seeds_by_index(seed, sample, index)
             if sample == 0 and model.cell.latent_size:
                 scores, latents = model.score_and_encode(x, lengths, seeds)
                 active_units.update(latents.loc.numpy(), lengths)
@@ -64,7 +68,7 @@ def evaluate(
         "num_samples": num_samples,
         "seed": seed,
         **_mean_and_error("elbo", elbo),
-        "nats_per_step": total / split.num_frames,
+        **_per_step(elbo, split),
         "kl_per_step": sum(kls) / split.num_frames,
     }
     if spec.kind == "symbol":
@@ -101,15 +105,16 @@ def tighter_bounds(
         resampling: of fivo.
 
     Returns:
-        For each bound `<name>`, nats per sequence, `<name>_standard_error` over sequences, and
-        `<name>_num_samples`.
+        For each bound `<name>`, nats per sequence, `<name>_standard_error` over sequences,
+        `<name>_num_samples`, and as of `evaluate` `<name>_nats_per_step` and
+        `<name>_nats_per_step_macro`.
     """
     rows = max(1, batch_size // num_samples) if model.cell.latent_size else batch_size
     found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in bounds}
     for start in range(0, split.num_sequences, rows):
         index = np.arange(start, min(start + rows, split.num_sequences))
         x, lengths = split.padded(index)
-        seeds = _seeds(seed, 0, index)
+        seeds = seeds_by_index(seed, 0, index)
         for name, values in found.items():
             if not model.cell.latent_size:
                 values.append(model.score(x, lengths, seeds).elbo.numpy())
@@ -120,8 +125,9 @@ def tighter_bounds(
     results: dict[str, Any] = {}
     for name, values in found.items():
         results |= {
-            **_mean_and_error(name, np.concatenate(values).astype(np.float64)),
+            **_mean_and_error(name, bound := np.concatenate(values).astype(np.float64)),
             f"{name}_num_samples": num_samples,
+            **{f"{name}_{key}": value for key, value in _per_step(bound, split).items()},
         }
     return results
 
@@ -140,7 +146,15 @@ def _mean_and_error(name: str, bound: npt.NDArray[np.float64]) -> dict[str, floa
     return {name: float(bound.mean()), f"{name}_standard_error": error}
 
 
-def _seeds(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+def _per_step(bound: npt.NDArray[np.float64], split: Split) -> dict[str, float]:
+    """Of bounds [N] of all sequences: over all steps, and the mean over sequences."""
+    return {
+        "nats_per_step": float(bound.sum()) / split.num_frames,
+        MACRO: float(np.mean(bound / split.lengths)),
+    }
+
+
+def seeds_by_index(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """[B, 2] of sequences by their index; of sample 0 those of `SequenceModel.test_step`."""
     first = np.full_like(index, seed + sample * SAMPLE_STEP)
     return np.stack([first, index], axis=1).astype(np.int32)  # goes round beyond 32 bits
@@ -149,6 +163,9 @@ def _seeds(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[
 def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
     """Results of runs as a readable table.
 
+    The mean over sequences of nats per step is shown if it differs from that over all steps:
+    between sequences of the same length it does not.
+
     Args:
         rows: name of each row and `evaluate`'s numbers, which may also hold `parameters` and
             `seconds`.
@@ -156,6 +173,7 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
     numbers = [
         tables.Column(name, title, [row.get(name) for _, row in rows])
         for name, title in tables.TITLES.items()
+        if name != MACRO or any(_differs(row) for _, row in rows)
     ]
     tighter = {
         (bound, row[f"{bound}_num_samples"])
@@ -171,3 +189,13 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
         numbers.insert(2, tables.Column(f"{bound}-{count}", f"{bound}-{count}", values))
     labels = tables.Column("run", "", [label for label, _ in rows])
     return tables.as_text([labels, *tables.filled(numbers)])
+
+
+def _differs(row: Mapping[str, Any]) -> bool:
+    macro = row.get(MACRO)
+    return macro is not None and not math.isclose(macro, row["nats_per_step"], rel_tol=1e-6)
+
+
+def skipped_records(dataset: Dataset) -> dict[str, int]:
+    """How many records were left out of a dataset because they were bad, if any were."""
+    return {"skipped_records": len(dataset.skipped)} if dataset.skipped else {}
