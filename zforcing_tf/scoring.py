@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,35 +46,35 @@ def evaluate(
         over sequences of what each has a step), `kl_per_step`, `active_units`, and by the kind of
         data `bits_per_dim` or `perplexity`.
     """
-    elbos, kls, active_units = [], [], ActiveUnits()
-    for start in range(0, split.num_sequences, batch_size):
-        index = np.arange(start, min(start + batch_size, split.num_sequences))
+    elbo, kls, active_units = np.zeros(split.num_sequences), [], ActiveUnits()
+    steps = scored_steps(model, split)
+    total_steps = int(steps.sum())
+    for index in _batches(split, batch_size):
         x, lengths = split.padded(index)
         per_sample = []
         for sample in range(num_samples):
             seeds = seeds_by_index(seed, sample, index)
             if sample == 0 and model.cell.latent_size:
                 scores, latents = model.score_and_encode(x, lengths, seeds)
-                active_units.update(latents.loc.numpy(), lengths)
+                active_units.update(latents.loc.numpy(), steps[index])
             else:
                 scores = model.score(x, lengths, seeds)
             per_sample.append(scores.elbo.numpy())
             kls.append(float(np.sum(scores.kl_per_step)) / num_samples)
-        elbos.append(np.mean(per_sample, axis=0))
-    elbo = np.concatenate(elbos).astype(np.float64)
+        elbo[index] = np.mean(per_sample, axis=0)
     total = float(elbo.sum())
     results: dict[str, Any] = {
         "num_sequences": split.num_sequences,
         "num_samples": num_samples,
         "seed": seed,
         **_mean_and_error("elbo", elbo),
-        **_per_step(elbo, split),
-        "kl_per_step": sum(kls) / split.num_frames,
+        **_per_step(elbo, steps),
+        "kl_per_step": sum(kls) / total_steps,
     }
     if spec.kind == "symbol":
-        results["perplexity"] = float(np.exp(-total / split.num_frames))
+        results["perplexity"] = float(np.exp(-total / total_steps))
     else:
-        results["bits_per_dim"] = bits_per_dim(total, split.num_frames, spec.frame_size)
+        results["bits_per_dim"] = bits_per_dim(total, total_steps, spec.frame_size)
     if model.cell.latent_size:
         results["active_units"] = active_units.result()
     return results
@@ -110,26 +110,38 @@ def tighter_bounds(
         `<name>_nats_per_step_macro`.
     """
     rows = max(1, batch_size // num_samples) if model.cell.latent_size else batch_size
-    found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in bounds}
-    for start in range(0, split.num_sequences, rows):
-        index = np.arange(start, min(start + rows, split.num_sequences))
+    found = {name: np.zeros(split.num_sequences) for name in bounds}
+    for index in _batches(split, rows):
         x, lengths = split.padded(index)
         seeds = seeds_by_index(seed, 0, index)
         for name, values in found.items():
             if not model.cell.latent_size:
-                values.append(model.score(x, lengths, seeds).elbo.numpy())
+                values[index] = model.score(x, lengths, seeds).elbo
             elif name == "iwae":
-                values.append(model.iwae(x, lengths, num_samples, seeds, batch_size).numpy())
+                values[index] = model.iwae(x, lengths, num_samples, seeds, batch_size)
             else:
-                values.append(model.fivo(x, lengths, num_samples, seeds, resampling).numpy())
+                values[index] = model.fivo(x, lengths, num_samples, seeds, resampling)
     results: dict[str, Any] = {}
     for name, values in found.items():
+        per_step = _per_step(values, scored_steps(model, split))
         results |= {
-            **_mean_and_error(name, bound := np.concatenate(values).astype(np.float64)),
+            **_mean_and_error(name, values),
             f"{name}_num_samples": num_samples,
-            **{f"{name}_{key}": value for key, value in _per_step(bound, split).items()},
+            **{f"{name}_{key}": value for key, value in per_step.items()},
         }
     return results
+
+
+def scored_steps(model: SequenceModel, split: Split) -> npt.NDArray[np.int32]:
+    """[N] steps of each sequence that a bound counts: without a first frame that is given."""
+    return split.lengths - np.int32(model.first_frame_given)
+
+
+def _batches(split: Split, size: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices of all sequences, by length, so that little is padded."""
+    order = np.argsort(split.lengths, kind="stable")
+    for start in range(0, split.num_sequences, size):
+        yield order[start : start + size]
 
 
 def with_other_bounds(
@@ -146,11 +158,11 @@ def _mean_and_error(name: str, bound: npt.NDArray[np.float64]) -> dict[str, floa
     return {name: float(bound.mean()), f"{name}_standard_error": error}
 
 
-def _per_step(bound: npt.NDArray[np.float64], split: Split) -> dict[str, float]:
-    """Of bounds [N] of all sequences: over all steps, and the mean over sequences."""
+def _per_step(bound: npt.NDArray[np.float64], steps: npt.NDArray[np.int32]) -> dict[str, float]:
+    """Of bounds [N] of all sequences of so many steps: over all steps, mean over sequences."""
     return {
-        "nats_per_step": float(bound.sum()) / split.num_frames,
-        MACRO: float(np.mean(bound / split.lengths)),
+        "nats_per_step": float(bound.sum()) / int(steps.sum()),
+        MACRO: float(np.mean((bound / np.maximum(steps, 1))[steps > 0])),
     }
 
 
