@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from tests import model_factory as factory
 from zforcing_tf import unroll
-from zforcing_tf.decoding import Decoder, Given
+from zforcing_tf.decoder import Decoder, Given
 from zforcing_tf.errors import UserError
+from zforcing_tf.randomness import row_noise
 from zforcing_tf.sequence_model import SequenceModel
 
 SYMBOLS = factory.VOCABULARY
@@ -187,23 +188,27 @@ def test_every_sequence_of_a_narrow_beam_has_its_own_score(variant):
         assert len(np.unique(found.x[row], axis=0)) == width
 
 
+@each_model
 @pytest.mark.parametrize("top_k", [3, None])
-def test_what_is_drawn_has_the_probabilities_of_the_likeliest(top_k):
-    """20,000 draws of one symbol: within four standard errors, which all but one seed in 3,000
-    is."""
-    model, rows, temperature = model_of("vrnn"), 20_000, 0.8
-    one = given_of(model, rows=1, steps=1)
-    given = Given(*(np.repeat(values, rows, axis=0) for values in one))
-    drawn = Decoder(model, END, [UNKNOWN]).sample(given, top_k, temperature, seed=3)
-    logits = logits_along(model, one, np.zeros((1, 1), np.int32))[0, 0]
-    logits[UNKNOWN] = -np.inf
-    likeliest = np.argsort(-logits)[: 3 if top_k else SYMBOLS - 1]
-    expected = np.zeros(SYMBOLS)
-    expected[likeliest] = tf.nn.softmax(logits[likeliest] / temperature)
-    shares = np.bincount(drawn.x[:, 0], minlength=SYMBOLS) / rows
-    assert (np.abs(shares - expected) <= 4 * np.sqrt(expected * (1 - expected) / rows)).all()
-    expected_score = score(model, given, drawn.x, drawn.lengths)
-    np.testing.assert_allclose(drawn.log_prob, expected_score, atol=1e-9)
+def test_what_is_drawn_is_the_own_draw_of_the_likeliest(variant, top_k):
+    """With the noise of each row, step by step."""
+    model, temperature = model_of(variant), np.array([[0.5], [1.0], [2.0], [5.0]])
+    given, seeds = given_of(model), np.array([[3, 7 * row] for row in range(ROWS)], np.int32)
+    drawn = Decoder(model, forbidden=[UNKNOWN]).sample(given, top_k, temperature[:, 0], seeds)
+    logits = logits_along(model, given, drawn.x)
+    logits[..., UNKNOWN] = -np.inf
+    count = top_k or SYMBOLS - 1
+    least = np.sort(logits, axis=-1)[..., -count, np.newaxis]
+    logits = np.where(logits >= least, logits, -np.inf)
+    noise = tf.cast(row_noise(tf.constant(seeds), tf.constant(STEPS), SYMBOLS), tf.float64)
+    expected = [
+        model.emission.sample(logits[:, t], noise[t], tf.constant(temperature))
+        for t in range(STEPS)
+    ]
+    np.testing.assert_array_equal(drawn.x, np.stack(expected, axis=1))
+    assert not np.array_equal(drawn.x, logits.argmax(axis=-1))
+    expected = score(model, given, drawn.x, drawn.lengths)
+    np.testing.assert_allclose(drawn.log_prob, expected, atol=1e-9)
 
 
 @each_family

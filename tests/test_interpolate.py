@@ -17,7 +17,7 @@ from zforcing_tf.config import ExperimentConfig
 from zforcing_tf.data import registry
 from zforcing_tf.data.description import END, UNKNOWN, Text
 from zforcing_tf.data.spec import Dataset, DataSpec, Split
-from zforcing_tf.decoding import Decoder, Given
+from zforcing_tf.decoder import Decoder, Given
 from zforcing_tf.errors import UserError
 from zforcing_tf.interpolation import (
     EndPoint,

@@ -11,6 +11,8 @@ samples of its posterior; 11 mixtures of these are decoded by the likeliest word
 --second pairs of sentences of the test split are taken by chance. Takes seconds to a minute.
 """
 
+import textwrap
+
 from absl import flags, logging
 
 from zforcing_tf import programs
@@ -48,7 +50,7 @@ def main() -> None:
         raise UserError(f"--{here} needs another sentence at the other end: give --{lacking} too")
     from zforcing_tf import interpolation
     from zforcing_tf.data import registry
-    from zforcing_tf.decoding import Decoder
+    from zforcing_tf.decoder import Decoder
     from zforcing_tf.training.checkpoint import load_model
     from zforcing_tf.training.run_directory import RunDirectory
     from zforcing_tf.training.writing import writing
@@ -103,24 +105,21 @@ def main() -> None:
 
 
 def _heading(given: "flags.FlagValues", step: int, token: str) -> str:
-    best = f"the best of {given.num_samples} samples" if given.num_samples > 1 else "one sample"
-    return f"""# From one sentence to another
-
-Through the latents of the {given.checkpoint} epoch (step {step}), seed {given.seed}. A sentence is
-stood for by {best} of its posterior, the best by log p(x, z) - log q(z|x). A weight mixes the
-latents of both, step by step. Where one sentence has no more of them, its share is the mean of the
-prior, given what is decoded so far.
-
-argmax takes the likeliest {token} at each step; top-{given.top_k} draws from the {given.top_k}
-likeliest, with the same noise at each weight; beam-{given.beam} follows the {given.beam} likeliest
-sequences. Unknown {token}s are never taken. "{_cut()}" marks what has not ended after
-{given.max_steps} steps."""
-
-
-def _cut() -> str:
     from zforcing_tf.interpolation import CUT
 
-    return CUT.strip()
+    best = f"the best of {given.num_samples} samples" if given.num_samples > 1 else "one sample"
+    paragraphs = (
+        f"Through the latents of the {given.checkpoint} epoch (step {step}), with the seed "
+        f"{given.seed}. A sentence is stood for by {best} of its posterior; how good one is, its "
+        "log weight says, log p(x, z) - log q(z|x). Each line mixes the latents of both "
+        "sentences, step by step; where one of them has no more, its share is the mean of the "
+        "prior, given what is decoded so far.",
+        f"argmax takes the likeliest {token} at each step; top-{given.top_k} draws from the "
+        f"{given.top_k} likeliest, with the same noise on each line; beam-{given.beam} follows "
+        f"the {given.beam} likeliest sequences. Unknown {token}s are never taken. "
+        f'"{CUT.strip()}" marks what has not ended after {given.max_steps} steps.',
+    )
+    return "\n\n".join(["# From one sentence to another", *map(textwrap.fill, paragraphs)])
 
 
 def run() -> None:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from zforcing_tf import tables
 from zforcing_tf.data.description import Text
 from zforcing_tf.data.spec import Split
-from zforcing_tf.decoding import Decoded, Decoder, Given
+from zforcing_tf.decoder import Decoder, Given
+from zforcing_tf.decoding import Decoded
 from zforcing_tf.errors import UserError
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.requests import check_counts
