@@ -61,7 +61,7 @@ def test_the_library_alone_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     "program",
     ["zforcing_tf.train", "zforcing_tf.evaluate", "zforcing_tf.generate", "zforcing_tf.compare",
-     "export.saved_model"],
+     "zforcing_tf.interpolate", "export.saved_model"],
 )  # fmt: skip
 def test_help_imports_nothing_heavy(program: str) -> None:
     assert imported(f"from {program} import run; run()", "--help") == set()
