@@ -149,6 +149,9 @@ def test_sentences_of_users_become_symbols():
     found, unknown = symbols_of("Good bad", TEXT, 7, lower_case=False)
     np.testing.assert_array_equal(found, [1, 3, 0])
     assert unknown == ["Good"]
+    found, unknown = symbols_of("good </s> <unk> bad", TEXT, 7)
+    np.testing.assert_array_equal(found, [2, 1, 1, 3, 0])
+    assert unknown == [END, UNKNOWN]
     found, unknown = symbols_of("ab a|c", CHARACTERS, 7)
     np.testing.assert_array_equal(found, [2, 3, 4, 2, 5, 1, 0])
     assert unknown == ["c"]

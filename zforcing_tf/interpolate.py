@@ -1,8 +1,7 @@
 """Sentences between two sentences, through the latents of a run on text.
 
   python -m zforcing_tf.interpolate --run_dir=runs/reviews
-  python -m zforcing_tf.interpolate --run_dir=runs/reviews --first="a good film ." \
-      --second="i did not like it ."
+  python -m zforcing_tf.interpolate --run_dir=runs/reviews --first="a good film" --second="bad ?"
 
 writes samples/interpolations.md into the run directory, a table for each pair of sentences, and
 prints the first one. Each of the two sentences is stood for by the latents of the best of 200

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zforcing_tf import tables
-from zforcing_tf.data.description import Text
+from zforcing_tf.data.description import END, UNKNOWN, Text
 from zforcing_tf.data.spec import Split
 from zforcing_tf.decoder import Decoder, Given
 from zforcing_tf.decoding import Decoded
@@ -175,6 +175,7 @@ def symbols_of(
             f"of at most {max_steps}, or raise --max_steps"
         )
     place = {token: symbol for symbol, token in enumerate(text.vocabulary)}
+    del place[END], place[UNKNOWN]  # whoever writes these letters means no symbol by them
     unknown = list(dict.fromkeys(token for token in tokens if token not in place))
     symbols = [place.get(token, text.unknown) for token in tokens]
     return np.array([*symbols, text.end], np.int32), unknown
