@@ -55,10 +55,12 @@ class Text:
     Attributes:
       vocabulary: the token of each symbol, each once; END and UNKNOWN among them.
       tokens: "word", joined by blanks, or "character", joined by nothing.
+      split_punctuation: whether words were told from punctuation, rather than by blanks alone.
     """
 
     vocabulary: tuple[str, ...]
     tokens: str = "word"
+    split_punctuation: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.vocabulary)) != len(self.vocabulary):

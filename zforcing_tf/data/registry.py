@@ -21,7 +21,9 @@ _LOADERS = {
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
     "digits": "zforcing_tf.data.digits",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",
+    "mnist": "zforcing_tf.data.mnist",
     "piano_roll": "zforcing_tf.data.piano_roll",
+    "text_file": "zforcing_tf.data.text_file",
 }
 
 

@@ -94,6 +94,7 @@ def store(
     frame_shape: tuple[int, ...],
     dtype: npt.DTypeLike,
     splits: Mapping[str, str] | None = None,
+    advice: str = "give more or longer recordings, or a smaller step",
 ) -> Stored:
     """Rows of a prepared dataset, written down on first use.
 
@@ -106,6 +107,7 @@ def store(
       frame_shape: of one row.
       dtype: of a row.
       splits: what the builder calls each split of `SPLIT_NAMES`, if otherwise.
+      advice: what to do about a split without any row, the end of a sentence.
 
     Raises:
       UserError: a split without any row.
@@ -124,8 +126,8 @@ def store(
     for split, lengths in stored.lengths.items():
         if not len(lengths):
             raise UserError(
-                f"split {split!r} of dataset {name!r} has no sequence of at least one step: give "
-                "more or longer recordings, or a smaller step"
+                f"split {split!r} of dataset {name!r} has no sequence of at least one step: "
+                f"{advice}"
             )
     return stored
 
@@ -164,7 +166,7 @@ def _write(
     try:
         statistics = {
             split: _write_split(
-                _records(builder, names[split]), split, staging, rows, frame_shape, dtype
+                records(builder, names[split]), split, staging, rows, frame_shape, dtype
             )._asdict()
             for split in SPLIT_NAMES
         }
@@ -179,7 +181,7 @@ def _write(
 
 
 def _write_split(
-    records: Iterator[Record],
+    found: Iterator[Record],
     split: str,
     staging: Path,
     rows: Rows,
@@ -190,7 +192,7 @@ def _write_split(
     count, total, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
     raw = staging / f"{split}.raw"
     with raw.open("wb") as file:
-        for record in records:
+        for record in found:
             values = np.ascontiguousarray(rows(record), dtype)
             if not len(values):
                 continue
@@ -215,7 +217,8 @@ def _write_split(
     return Statistics(mean, variance**0.5, least if count else 0.0, greatest if count else 0.0)
 
 
-def _records(builder: Any, split: str) -> Iterator[Record]:
+def records(builder: Any, split: str) -> Iterator[Record]:
+    """The records of a split of a prepared `tfds.core.DatasetBuilder`, in their order."""
     import tensorflow_datasets as tfds
 
     # One file after the other: the order of the records.

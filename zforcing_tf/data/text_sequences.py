@@ -1,0 +1,141 @@
+"""Sequences of symbols from the texts of a prepared dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from absl import logging
+
+from zforcing_tf.config import DataConfig
+from zforcing_tf.data.description import Text
+from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec
+from zforcing_tf.data.stored import Record, records, store
+from zforcing_tf.data.vocabulary import Encoder, Tokeniser, vocabulary_of
+from zforcing_tf.errors import UserError
+
+
+def text_dataset(
+    name: str,
+    builder: Any,
+    config: DataConfig,
+    *,
+    title: str = "",
+    feature: str = "text",
+    splits: Mapping[str, str] | None = None,
+    split_punctuation: bool = False,
+) -> Dataset:
+    """Texts as sequences of symbols, each with the end behind it.
+
+    The vocabulary is that of the training texts that are taken. Of the texts one is in memory at a
+    time.
+
+    Args:
+      name: the dataset, for errors.
+      builder: a prepared `tfds.core.DatasetBuilder`.
+      config: its tokens, vocabulary_size, min_tokens, max_tokens and lower_case count.
+      title: name of the dataset in its description; empty: `name`.
+      feature: of a record; holds text in UTF-8.
+      splits: see `stored.store`.
+      split_punctuation: see `Tokeniser`.
+
+    Raises:
+      UserError: limits that leave no text in a split.
+    """
+    if 0 < config.max_tokens < config.min_tokens:
+        raise UserError(
+            f"--max_tokens={config.max_tokens} is below --min_tokens={config.min_tokens}: "
+            "raise it, or give 0 for texts of any length"
+        )
+    names = splits or {split: split for split in SPLIT_NAMES}
+    tokeniser = Tokeniser(config.tokens, config.lower_case, split_punctuation)
+
+    def taken(record: Record) -> list[str]:
+        """Tokens of a text; none if it is too short or too long."""
+        tokens = tokeniser(record[feature].decode("utf-8"))
+        longest = config.max_tokens or len(tokens)
+        return tokens if config.min_tokens <= len(tokens) <= longest else []
+
+    form = (
+        f"{feature}_{config.tokens}s_{config.vocabulary_size}_{config.min_tokens}_"
+        f"{config.max_tokens}" + "_lower_case" * config.lower_case
+    )
+    path = Path(builder.data_dir) / f"{form}.json"
+    vocabulary = _read(path)
+    if vocabulary is None:
+        counts: Counter[str] = Counter()
+        for record in records(builder, names["train"]):
+            counts.update(taken(record))
+        vocabulary = vocabulary_of(counts, config.vocabulary_size)
+        _write(path, vocabulary)
+    text = Text(vocabulary, config.tokens, split_punctuation)
+    encoder = Encoder(text)
+
+    def rows(record: Record) -> npt.NDArray[np.int32]:
+        tokens = taken(record)
+        return encoder(tokens) if tokens else np.zeros(0, np.int32)
+
+    stored = store(
+        name,
+        builder,
+        form,
+        rows,
+        (),
+        np.int32,
+        names,
+        advice="give more texts, or other limits with --min_tokens and --max_tokens",
+    )
+    dataset = stored.dataset(
+        lambda longest: DataSpec(title or name, "symbol", len(vocabulary), longest, text=text),
+        lambda symbols: symbols,
+    )
+    _log(dataset, builder, names, config)
+    return dataset
+
+
+def _log(dataset: Dataset, builder: Any, names: Mapping[str, str], config: DataConfig) -> None:
+    text = dataset.spec.text
+    assert text is not None
+    if len(text.vocabulary) < config.vocabulary_size:
+        logging.info(
+            "%s has a vocabulary of %d, all that its training texts hold; --vocabulary_size=%d "
+            "leaves room for more",
+            dataset.spec.name,
+            len(text.vocabulary),
+            config.vocabulary_size,
+        )
+    for split in dataset.splits:
+        unknown = sum(int((symbols == text.unknown).sum()) for _, symbols in split.blocks())
+        tokens = split.num_frames - split.num_sequences
+        logging.info(
+            "%s %s: %d texts, %d tokens, %.1f %% of them unknown; left out for their length: %d",
+            dataset.spec.name,
+            split.name,
+            split.num_sequences,
+            tokens,
+            100 * unknown / tokens,
+            builder.info.splits[names[split.name]].num_examples - split.num_sequences,
+        )
+
+
+def _read(path: Path) -> tuple[str, ...] | None:
+    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def _write(path: Path, vocabulary: tuple[str, ...]) -> None:
+    """Whole or not at all. Where nothing can be written it is counted again the next time."""
+    with (
+        contextlib.suppress(OSError),
+        tempfile.TemporaryDirectory(prefix=".vocabulary.", dir=path.parent) as staging,
+    ):
+        written = Path(staging) / path.name
+        written.write_text(json.dumps(vocabulary), encoding="utf-8")
+        os.replace(written, path)
