@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from zforcing_tf import tables
 from zforcing_tf.data.spec import Dataset, DataSpec, Split
+from zforcing_tf.errors import UserError
 from zforcing_tf.metrics import ActiveUnits, bits_per_dim
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.resampling import DEFAULT, Resampling
@@ -47,34 +48,35 @@ def evaluate(
         data `bits_per_dim` or `perplexity`.
     """
     elbos, kls, active_units = [], [], ActiveUnits()
-    for start in range(0, split.num_sequences, batch_size):
-        index = np.arange(start, min(start + batch_size, split.num_sequences))
+    scored, steps = scored_steps(model, split)
+    for start in range(0, len(scored), batch_size):
+        index = scored[start : start + batch_size]
         x, lengths = split.padded(index)
         per_sample = []
         for sample in range(num_samples):
             seeds = seeds_by_index(seed, sample, index)
             if sample == 0 and model.cell.latent_size:
                 scores, latents = model.score_and_encode(x, lengths, seeds)
-                active_units.update(latents.loc.numpy(), lengths)
+                active_units.update(latents.loc.numpy(), steps[start : start + batch_size])
             else:
                 scores = model.score(x, lengths, seeds)
             per_sample.append(scores.elbo.numpy())
             kls.append(float(np.sum(scores.kl_per_step)) / num_samples)
         elbos.append(np.mean(per_sample, axis=0))
     elbo = np.concatenate(elbos).astype(np.float64)
-    total = float(elbo.sum())
+    total, num_steps = float(elbo.sum()), int(steps.sum())
     results: dict[str, Any] = {
-        "num_sequences": split.num_sequences,
+        "num_sequences": len(scored),
         "num_samples": num_samples,
         "seed": seed,
         **_mean_and_error("elbo", elbo),
-        **_per_step(elbo, split),
-        "kl_per_step": sum(kls) / split.num_frames,
+        **_per_step(elbo, steps),
+        "kl_per_step": sum(kls) / num_steps,
     }
     if spec.kind == "symbol":
-        results["perplexity"] = float(np.exp(-total / split.num_frames))
+        results["perplexity"] = float(np.exp(-total / num_steps))
     else:
-        results["bits_per_dim"] = bits_per_dim(total, split.num_frames, spec.frame_size)
+        results["bits_per_dim"] = bits_per_dim(total, num_steps, spec.frame_size)
     if model.cell.latent_size:
         results["active_units"] = active_units.result()
     return results
@@ -111,8 +113,9 @@ def tighter_bounds(
     """
     rows = max(1, batch_size // num_samples) if model.cell.latent_size else batch_size
     found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in bounds}
-    for start in range(0, split.num_sequences, rows):
-        index = np.arange(start, min(start + rows, split.num_sequences))
+    scored, steps = scored_steps(model, split)
+    for start in range(0, len(scored), rows):
+        index = scored[start : start + rows]
         x, lengths = split.padded(index)
         seeds = seeds_by_index(seed, 0, index)
         for name, values in found.items():
@@ -127,7 +130,7 @@ def tighter_bounds(
         results |= {
             **_mean_and_error(name, bound := np.concatenate(values).astype(np.float64)),
             f"{name}_num_samples": num_samples,
-            **{f"{name}_{key}": value for key, value in _per_step(bound, split).items()},
+            **{f"{name}_{key}": value for key, value in _per_step(bound, steps).items()},
         }
     return results
 
@@ -146,12 +149,32 @@ def _mean_and_error(name: str, bound: npt.NDArray[np.float64]) -> dict[str, floa
     return {name: float(bound.mean()), f"{name}_standard_error": error}
 
 
-def _per_step(bound: npt.NDArray[np.float64], split: Split) -> dict[str, float]:
-    """Of bounds [N] of all sequences: over all steps, and the mean over sequences."""
+def _per_step(bound: npt.NDArray[np.float64], steps: npt.NDArray[np.int32]) -> dict[str, float]:
+    """Of bounds [N] of sequences of so many steps: over all steps, and the mean over sequences."""
     return {
-        "nats_per_step": float(bound.sum()) / split.num_frames,
-        MACRO: float(np.mean(bound / split.lengths)),
+        "nats_per_step": float(bound.sum() / steps.sum()),
+        MACRO: float(np.mean(bound / steps)),
     }
+
+
+def scored_steps(
+    model: SequenceModel, split: Split
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Indices of the sequences that have any step to score, and how many steps each of them has.
+
+    Where the first frame is given to the model, it is none of them.
+
+    Raises:
+        UserError: no sequence has any.
+    """
+    steps = split.lengths - np.int32(model.first_frame_given)
+    index = np.flatnonzero(steps > 0)
+    if not len(index):
+        raise UserError(
+            f"no sequence of the {split.name} data has a second frame, and the first is only given "
+            "to the model: there is nothing to score"
+        )
+    return index, steps[index]
 
 
 def seeds_by_index(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
