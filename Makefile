@@ -1,6 +1,6 @@
 # `make run` and `make test` set everything up themselves; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run sound recordings-given test slow lint types benchmark benchmark-peers install clean
+.PHONY: help run sound test slow lint types benchmark benchmark-peers install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,20 +48,21 @@ run: $(INSTALLED)
 
 # A folder of anybody's recordings, to samples and a SavedModel. Give FLAGS to change settings.
 RUN ?= runs/sound
-sound: recordings-given $(INSTALLED)
+sound: _recordings $(INSTALLED)
 	$(BIN)/python -m zforcing_tf.train --flagfile=flags/speech_zforcing_kla_aux.flags --manual_dir="$(RECORDINGS)" --run_dir="$(RUN)" $(FLAGS)
 	$(BIN)/python -m zforcing_tf.generate --run_dir="$(RUN)"
 	rm -rf "$(RUN)/export"
 	$(BIN)/python -m export.saved_model --run_dir="$(RUN)" --export_dir="$(RUN)/export"
 	@echo "Listen to   $(RUN)/samples/*.wav, look at $(RUN)/samples/samples.png"
 
-recordings-given:
+_recordings:
 	@if [ ! -e "$(RECORDINGS)" ]; then \
 		echo "error: '$(RECORDINGS)' is not there; name the folder of your recordings:" \
 			"make sound RECORDINGS=/path/to/folder" >&2; \
 		exit 2; \
 	fi
 
+.PHONY: _recordings
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
 

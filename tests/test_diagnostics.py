@@ -190,6 +190,20 @@ def test_sequences_of_half_the_lengths_are_predicted():
         assert numbers[name] == pytest.approx(arrays[name].mean())
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, (3, 2, 2, 3)])
+def test_a_first_frame_that_is_given_is_not_looked_into(lengths):
+    """Also where nothing else is given to predictions: the state is then that before any step."""
+    model = factory.build("gaussian", score_first_frame=False, **factory.VARIANTS["full"])
+    data = split(lengths=lengths)
+    numbers, arrays = diagnose(model, factory.spec("gaussian"), data, 3)
+    expected = evaluate(model, factory.spec("gaussian"), data, 7)
+    for name in ("num_sequences", "nats_per_step", "kl_per_step", "active_units"):
+        assert numbers[name] == pytest.approx(expected[name], rel=1e-5), name
+    assert len(arrays["kl_at_step"]) == max(lengths) - 1
+    forced, own = arrays["teacher_forced_error"], arrays["free_running_error"]
+    assert forced[0] == pytest.approx(own[0], rel=1e-5)
+
+
 def test_single_frames_leave_nothing_to_predict():
     data = split(lengths=(1, 1, 2))
     model = factory.build("gaussian", **factory.VARIANTS["vrnn"])

@@ -10,6 +10,8 @@ import tensorflow as tf
 from tests import model_factory as factory
 from zforcing_tf.answers import Latents, Scores
 from zforcing_tf.data.spec import Dataset, Split
+from zforcing_tf.errors import UserError
+from zforcing_tf.metrics import ActiveUnits
 from zforcing_tf.scoring import evaluate, skipped_records, table, tighter_bounds, with_other_bounds
 
 LENGTHS = (5, 1, 3, 4, 2, 5, 3)
@@ -151,6 +153,36 @@ def test_tighter_bounds_have_both_means_over_steps():
     found = tighter_bounds(model, data, 4, ["fivo"], 2)
     for name in ("nats_per_step", "nats_per_step_macro"):
         assert found[f"fivo_{name}"] == pytest.approx(elbo[name], rel=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["rnn", "full"])
+def test_a_first_frame_that_is_given_is_no_step(variant):
+    """Per step, it is divided by those that are scored; who has none of them is no sequence."""
+    model = factory.build("gaussian", score_first_frame=False, **factory.VARIANTS[variant])
+    data = split()
+    found = evaluate(model, factory.spec("gaussian"), data, 2)
+    x, lengths = data.padded(np.arange(7))
+    seeds = np.stack([np.zeros(7), np.arange(7)], axis=1).astype(np.int32)
+    scores = model.score(x, lengths, seeds)
+    elbo, steps = scores.elbo.numpy(), lengths - 1
+    kept = steps > 0
+    assert found["num_sequences"] == kept.sum() == 6
+    assert found["elbo"] == pytest.approx(elbo[kept].mean(), rel=1e-5)
+    assert found["nats_per_step"] == pytest.approx(elbo.sum() / steps.sum(), rel=1e-5)
+    macro = (elbo[kept] / steps[kept]).mean()
+    assert found["nats_per_step_macro"] == pytest.approx(macro, rel=1e-5)
+    kl = np.sum(scores.kl_per_step) / steps.sum()
+    assert found["kl_per_step"] == pytest.approx(kl, rel=1e-5)
+    if variant == "full":
+        units = ActiveUnits()
+        units.update(model.encode(x, lengths, seeds).loc.numpy(), steps)
+        assert found["active_units"] == units.result()
+
+
+def test_nothing_to_score_is_said():
+    model = factory.build("gaussian", score_first_frame=False, model="rnn")
+    with pytest.raises(UserError, match="^no sequence of the test data has a second frame"):
+        evaluate(model, factory.spec("gaussian"), split(lengths=(1, 1)), 2)
 
 
 def test_records_that_were_left_out_are_counted():

@@ -25,6 +25,7 @@ from zforcing_tf import diagnostics_picture, tables
 from zforcing_tf.data.spec import DataSpec, Split
 from zforcing_tf.free_running import PATHS, free_running
 from zforcing_tf.latent_use import latent_use
+from zforcing_tf.scoring import scored_steps
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.tables import Column
 from zforcing_tf.training.writing import writing
@@ -81,9 +82,9 @@ def diagnose(
         seed: of the noise, and of the choice of sequences.
         num_sequences: how many are taken, at most.
     """
-    count = min(num_sequences, split.num_sequences)
-    drawn = np.random.default_rng(seed).choice(split.num_sequences, count, replace=False)
-    index = np.sort(drawn).astype(np.int64)
+    possible, _ = scored_steps(model, split)
+    count = min(num_sequences, len(possible))
+    index = np.sort(np.random.default_rng(seed).choice(possible, count, replace=False))
     use = latent_use(model, split, index, batch_size, seed)
     steps = use.num_steps.sum()
     numbers: dict[str, Any] = {

@@ -180,7 +180,8 @@ def _evaluated(path: str, tighter: list[str]) -> _Evaluated:
     return _Evaluated(
         path,
         name,
-        f", chunks of {pieces}" if pieces else "",
+        (f", chunks of {pieces}" if pieces else "")
+        + ("" if data.score_first_frame else ", first frames not scored"),
         numbers,
         numbers | {k: known[k] for k in ("parameters", "seconds") if k in known},
         skipped_records(dataset),

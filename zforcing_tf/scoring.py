@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from zforcing_tf import tables
 from zforcing_tf.data.spec import Dataset, DataSpec, Split
+from zforcing_tf.errors import UserError
 from zforcing_tf.metrics import ActiveUnits, bits_per_dim
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.resampling import DEFAULT, Resampling
@@ -46,35 +47,36 @@ def evaluate(
         over sequences of what each has a step), `kl_per_step`, `active_units`, and by the kind of
         data `bits_per_dim` or `perplexity`.
     """
-    elbo, kls, active_units = np.zeros(split.num_sequences), [], ActiveUnits()
-    steps = scored_steps(model, split)
-    total_steps = int(steps.sum())
-    for index in _batches(split, batch_size):
+    elbos, kls, active_units = [], [], ActiveUnits()
+    scored, steps = scored_steps(model, split)
+    for start in range(0, len(scored), batch_size):
+        index = scored[start : start + batch_size]
         x, lengths = split.padded(index)
         per_sample = []
         for sample in range(num_samples):
             seeds = seeds_by_index(seed, sample, index)
             if sample == 0 and model.cell.latent_size:
                 scores, latents = model.score_and_encode(x, lengths, seeds)
-                active_units.update(latents.loc.numpy(), steps[index])
+                active_units.update(latents.loc.numpy(), steps[start : start + batch_size])
             else:
                 scores = model.score(x, lengths, seeds)
             per_sample.append(scores.elbo.numpy())
             kls.append(float(np.sum(scores.kl_per_step)) / num_samples)
-        elbo[index] = np.mean(per_sample, axis=0)
-    total = float(elbo.sum())
+        elbos.append(np.mean(per_sample, axis=0))
+    elbo = np.concatenate(elbos).astype(np.float64)
+    total, num_steps = float(elbo.sum()), int(steps.sum())
     results: dict[str, Any] = {
-        "num_sequences": split.num_sequences,
+        "num_sequences": len(scored),
         "num_samples": num_samples,
         "seed": seed,
         **_mean_and_error("elbo", elbo),
         **_per_step(elbo, steps),
-        "kl_per_step": sum(kls) / total_steps,
+        "kl_per_step": sum(kls) / num_steps,
     }
     if spec.kind == "symbol":
-        results["perplexity"] = float(np.exp(-total / total_steps))
+        results["perplexity"] = float(np.exp(-total / num_steps))
     else:
-        results["bits_per_dim"] = bits_per_dim(total, total_steps, spec.frame_size)
+        results["bits_per_dim"] = bits_per_dim(total, num_steps, spec.frame_size)
     if model.cell.latent_size:
         results["active_units"] = active_units.result()
     return results
@@ -110,38 +112,27 @@ def tighter_bounds(
         `<name>_nats_per_step_macro`.
     """
     rows = max(1, batch_size // num_samples) if model.cell.latent_size else batch_size
-    found = {name: np.zeros(split.num_sequences) for name in bounds}
-    for index in _batches(split, rows):
+    found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in bounds}
+    scored, steps = scored_steps(model, split)
+    for start in range(0, len(scored), rows):
+        index = scored[start : start + rows]
         x, lengths = split.padded(index)
         seeds = seeds_by_index(seed, 0, index)
         for name, values in found.items():
             if not model.cell.latent_size:
-                values[index] = model.score(x, lengths, seeds).elbo
+                values.append(model.score(x, lengths, seeds).elbo.numpy())
             elif name == "iwae":
-                values[index] = model.iwae(x, lengths, num_samples, seeds, batch_size)
+                values.append(model.iwae(x, lengths, num_samples, seeds, batch_size).numpy())
             else:
-                values[index] = model.fivo(x, lengths, num_samples, seeds, resampling)
+                values.append(model.fivo(x, lengths, num_samples, seeds, resampling).numpy())
     results: dict[str, Any] = {}
     for name, values in found.items():
-        per_step = _per_step(values, scored_steps(model, split))
         results |= {
-            **_mean_and_error(name, values),
+            **_mean_and_error(name, bound := np.concatenate(values).astype(np.float64)),
             f"{name}_num_samples": num_samples,
-            **{f"{name}_{key}": value for key, value in per_step.items()},
+            **{f"{name}_{key}": value for key, value in _per_step(bound, steps).items()},
         }
     return results
-
-
-def scored_steps(model: SequenceModel, split: Split) -> npt.NDArray[np.int32]:
-    """[N] steps of each sequence that a bound counts: without a first frame that is given."""
-    return split.lengths - np.int32(model.first_frame_given)
-
-
-def _batches(split: Split, size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Indices of all sequences, by length, so that little is padded."""
-    order = np.argsort(split.lengths, kind="stable")
-    for start in range(0, split.num_sequences, size):
-        yield order[start : start + size]
 
 
 def with_other_bounds(
@@ -159,11 +150,33 @@ def _mean_and_error(name: str, bound: npt.NDArray[np.float64]) -> dict[str, floa
 
 
 def _per_step(bound: npt.NDArray[np.float64], steps: npt.NDArray[np.int32]) -> dict[str, float]:
-    """Of bounds [N] of all sequences of so many steps: over all steps, mean over sequences."""
+    """Of bounds [N] of sequences of so many steps: over all steps, and the mean over sequences."""
     return {
-        "nats_per_step": float(bound.sum()) / int(steps.sum()),
-        MACRO: float(np.mean((bound / np.maximum(steps, 1))[steps > 0])),
+        "nats_per_step": float(bound.sum() / steps.sum()),
+        MACRO: float(np.mean(bound / steps)),
     }
+
+
+def scored_steps(
+    model: SequenceModel, split: Split
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Indices of the sequences that have any step to score, and how many steps each of them has.
+
+    By length, so that little is padded where batches are made of neighbours.
+    Where the first frame is given to the model, it is none of them.
+
+    Raises:
+        UserError: no sequence has any.
+    """
+    steps = split.lengths - np.int32(model.first_frame_given)
+    order = np.argsort(split.lengths, kind="stable")
+    index = order[steps[order] > 0]
+    if not len(index):
+        raise UserError(
+            f"no sequence of the {split.name} data has a second frame, and the first is only given "
+            "to the model: there is nothing to score"
+        )
+    return index, steps[index]
 
 
 def seeds_by_index(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
