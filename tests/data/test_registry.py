@@ -18,8 +18,11 @@ def test_names() -> None:
     assert registry.dataset_names() == (
         "audio_folder",
         "binarized_mnist",
+        "blizzard",
         "digits",
+        "librispeech",
         "linear_gaussian",
+        "timit",
     )
 
 

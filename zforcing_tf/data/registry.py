@@ -19,8 +19,11 @@ from zforcing_tf.errors import UserError
 _LOADERS = {
     "audio_folder": "zforcing_tf.data.audio_folder",
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
+    "blizzard": "zforcing_tf.data.blizzard",
     "digits": "zforcing_tf.data.digits",
+    "librispeech": "zforcing_tf.data.librispeech",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",
+    "timit": "zforcing_tf.data.timit",
 }
 
 
