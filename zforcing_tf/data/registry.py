@@ -19,11 +19,14 @@ from zforcing_tf.errors import UserError
 _LOADERS = {
     "audio_folder": "zforcing_tf.data.audio_folder",
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
+    "blizzard": "zforcing_tf.data.blizzard",
     "digits": "zforcing_tf.data.digits",
+    "librispeech": "zforcing_tf.data.librispeech",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",
     "mnist": "zforcing_tf.data.mnist",
     "piano_roll": "zforcing_tf.data.piano_roll",
     "text_file": "zforcing_tf.data.text_file",
+    "timit": "zforcing_tf.data.timit",
 }
 
 
