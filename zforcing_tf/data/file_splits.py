@@ -73,10 +73,13 @@ def split_by_rule(folder: Path, files: Sequence[Path], what: str, one_in: int = 
             "training, validation and test"
         )
     files = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
-    held_out = max(1, len(files) // one_in)
-    order = np.random.RandomState(0).permutation(len(files))
+    parts = parts_by_rule(len(files), one_in)
+    return {split: [files[k] for k in part] for split, part in parts.items()}
+
+
+def parts_by_rule(count: int, one_in: int = 10) -> dict[str, list[int]]:
+    """Which of `count` things, at least 3, are in each split; see `split_by_rule`."""
+    held_out = max(1, count // one_in)
+    order = np.random.RandomState(0).permutation(count)
     parts = np.split(order, [-2 * held_out, -held_out])
-    return {
-        split: [files[k] for k in sorted(part)]
-        for split, part in zip(SPLIT_NAMES, parts, strict=True)
-    }
+    return {split: sorted(part.tolist()) for split, part in zip(SPLIT_NAMES, parts, strict=True)}

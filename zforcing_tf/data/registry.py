@@ -10,6 +10,8 @@ import dataclasses
 import difflib
 import importlib
 
+from absl import logging
+
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.spec import Dataset
 from zforcing_tf.data.validation import validate
@@ -17,10 +19,12 @@ from zforcing_tf.errors import UserError
 
 # Modules, not functions: TensorFlow Datasets takes seconds to import and is not always needed.
 _LOADERS = {
+    "array": "zforcing_tf.data.array",
     "audio_folder": "zforcing_tf.data.audio_folder",
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
     "blizzard": "zforcing_tf.data.blizzard",
     "digits": "zforcing_tf.data.digits",
+    "imdb_reviews": "zforcing_tf.data.imdb_reviews",
     "librispeech": "zforcing_tf.data.librispeech",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",
     "mnist": "zforcing_tf.data.mnist",
@@ -54,6 +58,8 @@ def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
         raise UserError(f"unknown dataset {name!r}: {hint} are {', '.join(dataset_names())}")
     dataset: Dataset = importlib.import_module(_LOADERS[name]).load(config)
     validate(dataset, config.max_length)
+    for note in dataset.notes:
+        logging.info("%s", note)
     if config.chunk_evaluation:
         validation, test = (s.cut(config.chunk_length) for s in dataset.splits[1:])
         dataset = dataclasses.replace(dataset, validation=validation, test=test)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from absl import logging
 
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.description import Text
@@ -97,32 +97,25 @@ def text_dataset(
         lambda longest: DataSpec(title or name, "symbol", len(vocabulary), longest, text=text),
         lambda symbols: symbols,
     )
-    _log(dataset, builder, names, config)
-    return dataset
+    examples = {split: builder.info.splits[names[split]].num_examples for split in SPLIT_NAMES}
+    return dataclasses.replace(dataset, notes=tuple(_notes(dataset, text, examples, config)))
 
 
-def _log(dataset: Dataset, builder: Any, names: Mapping[str, str], config: DataConfig) -> None:
-    text = dataset.spec.text
-    assert text is not None
+def _notes(
+    dataset: Dataset, text: Text, examples: Mapping[str, int], config: DataConfig
+) -> Iterator[str]:
+    name = dataset.spec.name
     if len(text.vocabulary) < config.vocabulary_size:
-        logging.info(
-            "%s has a vocabulary of %d, all that its training texts hold; --vocabulary_size=%d "
-            "leaves room for more",
-            dataset.spec.name,
-            len(text.vocabulary),
-            config.vocabulary_size,
+        yield (
+            f"{name}: the training texts hold {len(text.vocabulary)} symbols, </s> and <unk> among "
+            f"them, fewer than --vocabulary_size={config.vocabulary_size}"
         )
     for split in dataset.splits:
         unknown = sum(int((symbols == text.unknown).sum()) for _, symbols in split.blocks())
-        tokens = split.num_frames - split.num_sequences
-        logging.info(
-            "%s %s: %d texts, %d tokens, %.1f %% of them unknown; left out for their length: %d",
-            dataset.spec.name,
-            split.name,
-            split.num_sequences,
-            tokens,
-            100 * unknown / tokens,
-            builder.info.splits[names[split.name]].num_examples - split.num_sequences,
+        yield (
+            f"{name} {split.name}: {split.num_sequences} texts, {split.num_frames} tokens, "
+            f"</s> counted, {100 * unknown / split.num_frames:.1f} % of them unknown; "
+            f"{examples[split.name] - split.num_sequences} texts left out for their length"
         )
 
 
