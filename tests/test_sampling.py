@@ -5,7 +5,7 @@ import pytest
 
 from tests import model_factory as factory
 from zforcing_tf.data.spec import Split
-from zforcing_tf.sampling import gallery
+from zforcing_tf.sampling import Extent, gallery
 
 LENGTHS = (5, 4, 5, 4)
 
@@ -13,7 +13,7 @@ LENGTHS = (5, 4, 5, 4)
 def rows_of(emission, variant, lengths=LENGTHS, count=3, seed=0, temperature=0.5):
     model = factory.build(emission, **factory.VARIANTS[variant])
     split = Split("test", factory.frames(emission, sum(lengths)), np.array(lengths, np.int32))
-    rows = gallery(model, split, count, num_steps=6, temperature=temperature, seed=seed)
+    rows = gallery(model, split, Extent(count, 6), temperature=temperature, seed=seed)
     return split, {row.name: row for row in rows}
 
 
@@ -26,8 +26,8 @@ def test_rows_of_a_model_with_latents(emission):
     frame = split.values.shape[1:]
     steps = rows["real"].x.shape[1]
     assert rows["real"].x.shape == rows["completions"].x.shape == (3, steps, *frame)
-    means = (factory.VOCABULARY,) if emission == "categorical" else frame
-    assert rows["reconstructions"].x.shape == (3, steps, *means)
+    assert rows["reconstructions"].x.shape == (3, steps, *frame)
+    assert rows["reconstructions"].x.dtype == split.values.dtype
     assert rows["samples"].x.shape == rows["samples_cool"].x.shape == (3, 6, *frame)
     np.testing.assert_array_equal(rows["reconstructions"].lengths, rows["real"].lengths)
     assert (rows["samples"].lengths == 6).all()
