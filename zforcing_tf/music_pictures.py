@@ -13,7 +13,7 @@ from zforcing_tf.sampling import Row
 
 _WIDTH, _HEIGHT = 3.6, 1.9
 _MARGIN = 3  # keys above and below those that are played
-_SEEN = 0.1  # probability from which a key counts as played
+_SEEN, _DRAWN = 0.1, 0.02  # probabilities from which a key makes room for itself, and is drawn
 
 
 def save(path: Path, rows: Sequence[Row], music: Music) -> None:
@@ -36,8 +36,9 @@ def save(path: Path, rows: Sequence[Row], music: Music) -> None:
         for row, boxes in zip(rows, panels, strict=True):
             for i, ((axis,), length) in enumerate(zip(boxes, row.lengths.tolist(), strict=False)):
                 end = length * music.step_seconds
+                roll = row.x[i, :length, first : last + 1].T
                 axis.imshow(
-                    row.x[i, :length, first : last + 1].T,
+                    np.ma.masked_less(roll, _DRAWN),  # what is behind shows where nothing is played
                     origin="lower",
                     aspect="auto",
                     extent=(0, end, low, high),
@@ -45,13 +46,17 @@ def save(path: Path, rows: Sequence[Row], music: Music) -> None:
                     vmax=1,
                     cmap="gray_r",
                     interpolation="nearest",
+                    zorder=2,
                 )
                 axis.set_xlim(0, seconds)
                 axis.set_ylim(low, high)
                 axis.set_yticks(octaves, [key_name(key) for key in octaves])
-                axis.grid(axis="y", color="0.85", linewidth=0.6)
+                axis.grid(axis="y", color="0.85", linewidth=0.6, zorder=1)
+                axis.set_axisbelow(True)
                 if row.given:
-                    axis.axvspan(0, row.given * music.step_seconds, color=GIVEN, alpha=0.18, lw=0)
+                    axis.axvspan(
+                        0, row.given * music.step_seconds, color=GIVEN, alpha=0.18, lw=0, zorder=0
+                    )
 
 
 def key_name(key: int) -> str:

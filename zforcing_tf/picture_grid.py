@@ -20,7 +20,7 @@ GIVEN = "#2a78b8"
 COLUMNS = 4
 """Sequences that are drawn, at most."""
 DPI = 110
-_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.6, 0.9, 0.35, 0.5, 0.4  # inches
+_LEFT, _TOP, _BOTTOM, _GAP = 0.6, 0.35, 0.5, 0.4  # inches
 
 
 class Page(NamedTuple):
@@ -36,7 +36,9 @@ def columns(rows: Sequence[Row]) -> int:
 
 
 @contextlib.contextmanager
-def page(path: Path, rows: Sequence[Row], width: float, heights: Sequence[float]) -> Iterator[Page]:
+def page(
+    path: Path, rows: Sequence[Row], width: float, heights: Sequence[float], right: float = 0.1
+) -> Iterator[Page]:
     """A page to draw on, which is saved at the end.
 
     Args:
@@ -45,9 +47,10 @@ def page(path: Path, rows: Sequence[Row], width: float, heights: Sequence[float]
             panels are empty.
         width: of a panel, in inches.
         heights: of the parts of a panel, one upon the other, in inches.
+        right: room at the right, in inches.
     """
     count, each = columns(rows), sum(heights)
-    size = (_LEFT + count * width + _RIGHT, _TOP + len(rows) * (each + _GAP) + _BOTTOM - _GAP)
+    size = (_LEFT + count * width + right, _TOP + len(rows) * (each + _GAP) + _BOTTOM - _GAP)
     figure = plt.figure(figsize=size)
     panels: list[list[list[Any]]] = []
     for i, row in enumerate(rows):

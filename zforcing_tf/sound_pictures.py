@@ -30,7 +30,7 @@ def save(path: Path, rows: Sequence[Row], frame_size: int, sound: Sound) -> None
     every = [[spectrogram(samples, rate) for samples in line] for line in sounds]
     low, high = limits(np.concatenate([values.reshape(-1) for values in every[0]]))
     loudest = max(float(np.abs(samples / FULL_SCALE).max(initial=0)) for samples in sounds[0])
-    with page(path, rows, _WIDTH, _HEIGHTS) as (figure, panels):
+    with page(path, rows, _WIDTH, _HEIGHTS, right=0.6) as (figure, panels):
         for row, line, pictures, boxes in zip(rows, sounds, every, panels, strict=True):
             for samples, values, (above, below) in zip(line, pictures, boxes, strict=False):
                 length = len(samples) / rate
