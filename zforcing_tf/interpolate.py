@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def _heading(given: "flags.FlagValues", step: int, token: str) -> str:
-    from zforcing_tf.interpolation import CUT
+    from zforcing_tf.sentences import CUT
 
     best = f"the best of {given.num_samples} samples" if given.num_samples > 1 else "one sample"
     paragraphs = (

@@ -24,12 +24,11 @@ from zforcing_tf.decoding import Decoded
 from zforcing_tf.errors import UserError
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.requests import check_counts
+from zforcing_tf.sentences import line
 from zforcing_tf.sequence_model import SequenceModel
 
 _FOR_SYMBOLS = 1 << 27
 """Noise of drawn symbols must not be that of latents."""
-NOTHING, CUT = "(no words)", " ..."
-"""What stands for a sentence that ends at once, and behind one that has not ended."""
 
 
 class EndPoint(NamedTuple):
@@ -187,14 +186,8 @@ def columns(found: Interpolation, text: Text) -> list[tables.Column]:
     weights = [f"{weight:.{decimals}f}" for weight in found.weights]
     written = [tables.Column("weight", "weight", weights)]
     for name, decoded in found.decoded.items():
-        written.append(tables.Column(name, name, [_sentence(x, text) for x in decoded.x]))
+        written.append(tables.Column(name, name, [line(x, text) for x in decoded.x]))
     return written
-
-
-def _sentence(symbols: npt.NDArray[np.int32], text: Text) -> str:
-    if text.end not in symbols:
-        return text.sentence(symbols) + CUT
-    return text.sentence(symbols) or NOTHING
 
 
 def as_text(found: Interpolation, text: Text) -> str:
