@@ -1,6 +1,6 @@
 # `make run` and `make test` set everything up themselves; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint types benchmark benchmark-peers install clean
+.PHONY: help run sound test slow lint types benchmark benchmark-peers install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +17,7 @@ PYTHON ?= $(shell for name in $(CANDIDATES); do \
 
 help:
 	@echo "make run        train two models on digits, compare them, draw, export (minutes)"
+	@echo "make sound RECORDINGS=DIR  train on a folder of wav or flac files, listen to samples, export"
 	@echo "make test       the tests; WORKERS=n runs n processes"
 	@echo "make slow       the tests that take minutes each"
 	@echo "make lint       ruff: rules and formatting"
@@ -45,6 +46,23 @@ run: $(INSTALLED)
 	@echo "Try next    $(BIN)/python -m zforcing_tf.train --flagfile=flags/digits_zforcing_kla_aux.flags --run_dir=runs/kla_aux"
 	@echo "            flags/README.md lists the experiments; --help the flags"
 
+# A folder of anybody's recordings, to samples and a SavedModel. Give FLAGS to change settings.
+RUN ?= runs/sound
+sound: _recordings $(INSTALLED)
+	$(BIN)/python -m zforcing_tf.train --flagfile=flags/speech_zforcing_kla_aux.flags --manual_dir="$(RECORDINGS)" --run_dir="$(RUN)" $(FLAGS)
+	$(BIN)/python -m zforcing_tf.generate --run_dir="$(RUN)"
+	rm -rf "$(RUN)/export"
+	$(BIN)/python -m export.saved_model --run_dir="$(RUN)" --export_dir="$(RUN)/export"
+	@echo "Listen to   $(RUN)/samples/*.wav, look at $(RUN)/samples/samples.png"
+
+_recordings:
+	@if [ ! -e "$(RECORDINGS)" ]; then \
+		echo "error: '$(RECORDINGS)' is not there; name the folder of your recordings:" \
+			"make sound RECORDINGS=/path/to/folder" >&2; \
+		exit 2; \
+	fi
+
+.PHONY: _recordings
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
 

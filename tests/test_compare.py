@@ -305,6 +305,38 @@ def test_different_data_never_share_a_table(make_run: MakeRun) -> None:
     assert read[2]["data"] == "digits, rows_per_step=1"
 
 
+def test_pieces_are_not_compared_with_whole_sequences(make_run: MakeRun) -> None:
+    whole = make_run("whole")
+    trained = {"chunk_length": 40, "carry_state": True}
+    in_pieces = make_run("in_pieces", settings=trained)
+    scored = make_run("scored", settings={**trained, "chunk_evaluation": True})
+    others = make_run("others", settings={**trained, "chunk_length": 20, "chunk_evaluation": True})
+    found = sections(whole, in_pieces, scored, others)
+    # How training takes sequences apart does not change what its test bound is of.
+    assert [[run.name for run in one.runs] for one in found] == [
+        [whole, in_pieces],
+        [scored],
+        [others],
+    ]
+    assert len(found[0].groups) == 2
+    assert found[1].heading.startswith("digits, ")
+    assert "chunk_length=40, chunk_evaluation=true: test data" in found[1].heading
+
+
+def test_other_evaluations_of_a_run_are_not_read(make_run: MakeRun) -> None:
+    run = make_run("one", -20.0)
+    path = Path(run) / "results.json"
+    results = json.loads(path.read_text())
+    names = ["test, chunks of 40", "test, last", "train, chunks of 40"]
+    results |= {name: {**results["test"], "elbo": -1.0, "iwae": -1.0} for name in names}
+    results["test"]["diagnostics"] = {"nats_per_step": -1.0}
+    path.write_text(json.dumps(results))
+    (row,) = table(comparison_report.text(sections(run)))
+    assert row["elbo"] == "-20.000" and "iwae-?" not in row
+    with pytest.raises(UserError, match="has no results on train data"):
+        sections(run, split="train")
+
+
 def test_a_csv_file_holds_what_the_results_hold(make_run: MakeRun) -> None:
     report = sections(make_run("a", -61 / 3), make_run("b", settings={"seed": 1}))
     read = list(csv.DictReader(comparison_report.runs_csv(report).splitlines()))

@@ -61,7 +61,7 @@ def test_the_library_alone_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     "program",
     ["zforcing_tf.train", "zforcing_tf.evaluate", "zforcing_tf.generate", "zforcing_tf.compare",
-     "export.saved_model"],
+     "zforcing_tf.interpolate", "export.saved_model"],
 )  # fmt: skip
 def test_help_imports_nothing_heavy(program: str) -> None:
     assert imported(f"from {program} import run; run()", "--help") == set()
@@ -123,3 +123,15 @@ del sys.meta_path[0]  # what waits for Keras
 assert sys.meta_path == before and gc.isenabled()
 """
     process(code)
+
+
+def test_who_asks_whether_tensorflow_is_there_brings_no_noise() -> None:
+    code = """
+import importlib.util
+from zforcing_tf import programs
+def main():
+    importlib.util.find_spec("tensorflow")
+    import tensorflow
+programs.run(main, ["program"])
+"""
+    assert process(code).stderr == ""

@@ -121,7 +121,9 @@ def test_each_line_of_the_lock_is_one_exact_version() -> None:
 def test_the_lock_is_complete() -> None:
     pinned = pins(f"{sys.version_info[0]}.{sys.version_info[1]}")
     missing, seen = [], set()
-    todo = [("", Requirement(text)) for text in PROJECT["project"]["dependencies"]]
+    extras = PROJECT["project"]["optional-dependencies"]
+    asked = [*PROJECT["project"]["dependencies"], *extras["audio"], *extras["music"]]
+    todo = [("", Requirement(text)) for text in asked]
     while todo:
         asker, requirement = todo.pop()
         name = canonicalize_name(requirement.name)

@@ -1,5 +1,6 @@
 """Bounds of splits: on models whose numbers can be worked out by hand, and whatever the batches."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -8,8 +9,10 @@ import tensorflow as tf
 
 from tests import model_factory as factory
 from zforcing_tf.answers import Latents, Scores
-from zforcing_tf.data.spec import Split
-from zforcing_tf.scoring import evaluate, table, with_other_bounds
+from zforcing_tf.data.spec import Dataset, Split
+from zforcing_tf.errors import UserError
+from zforcing_tf.metrics import ActiveUnits
+from zforcing_tf.scoring import evaluate, skipped_records, table, tighter_bounds, with_other_bounds
 
 LENGTHS = (5, 1, 3, 4, 2, 5, 3)
 
@@ -23,6 +26,7 @@ class Recorder:
     """Stands for a model: the bound of a sequence is -(first number of its seed) - length."""
 
     cell = types.SimpleNamespace(latent_size=2)
+    first_frame_given = False
 
     def __init__(self):
         self.score_seeds = []
@@ -50,6 +54,7 @@ def test_numbers_of_a_known_model():
         "elbo": pytest.approx(total / 7),
         "elbo_standard_error": pytest.approx(np.std(bounds, ddof=1) / 7**0.5),
         "nats_per_step": pytest.approx(total / frames),
+        "nats_per_step_macro": pytest.approx(np.mean(bounds / LENGTHS)),
         "kl_per_step": pytest.approx(0.5),
         "bits_per_dim": pytest.approx(-total / frames / factory.FRAME_SIZE / np.log(2)),
         "active_units": 2,
@@ -62,7 +67,8 @@ def test_samples_are_averaged_and_have_noise_of_their_own():
     seeds = 2 + np.arange(3) * 1_000_003
     assert found["elbo"] == pytest.approx(-seeds.mean() - np.mean(LENGTHS), rel=1e-6)
     first = np.concatenate(model.score_seeds[::3])
-    np.testing.assert_array_equal(first, [[2, index] for index in range(7)])
+    by_length = np.argsort(LENGTHS, kind="stable")
+    np.testing.assert_array_equal(first, [[2, index] for index in by_length])
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 - 1])
@@ -126,6 +132,64 @@ def test_the_table():
         "one            -18.145  0.400            28           -",
         "another         -9.000  0.250             -     289,504",
     ]
+
+
+def test_the_mean_over_sequences_is_shown_where_lengths_differ():
+    """Else it is the mean over steps but for rounding."""
+    equal = {"elbo": -8.0, "nats_per_step": -2.0, "nats_per_step_macro": -2.0 - 1e-9}
+    ragged = {"elbo": -8.0, "nats_per_step": -2.0, "nats_per_step_macro": -2.25}
+    assert table([("a", equal)]).splitlines()[0].split() == ["nats/sequence", "nats/step"]
+    assert table([("a", equal), ("b", ragged)]).splitlines() == [
+        "   nats/sequence  nats/step  nats/step macro",
+        "a         -8.000     -2.000           -2.000",
+        "b         -8.000     -2.000           -2.250",
+    ]
+
+
+def test_tighter_bounds_have_both_means_over_steps():
+    """Of a model without latents, those of the elbo."""
+    model, data = factory.build("gaussian", model="rnn"), split()
+    elbo = evaluate(model, factory.spec("gaussian"), data, 4)
+    found = tighter_bounds(model, data, 4, ["fivo"], 2)
+    for name in ("nats_per_step", "nats_per_step_macro"):
+        assert found[f"fivo_{name}"] == pytest.approx(elbo[name], rel=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["rnn", "full"])
+def test_a_first_frame_that_is_given_is_no_step(variant):
+    """Per step, it is divided by those that are scored; who has none of them is no sequence."""
+    model = factory.build("gaussian", score_first_frame=False, **factory.VARIANTS[variant])
+    data = split()
+    found = evaluate(model, factory.spec("gaussian"), data, 2)
+    x, lengths = data.padded(np.arange(7))
+    seeds = np.stack([np.zeros(7), np.arange(7)], axis=1).astype(np.int32)
+    scores = model.score(x, lengths, seeds)
+    elbo, steps = scores.elbo.numpy(), lengths - 1
+    kept = steps > 0
+    assert found["num_sequences"] == kept.sum() == 6
+    assert found["elbo"] == pytest.approx(elbo[kept].mean(), rel=1e-5)
+    assert found["nats_per_step"] == pytest.approx(elbo.sum() / steps.sum(), rel=1e-5)
+    macro = (elbo[kept] / steps[kept]).mean()
+    assert found["nats_per_step_macro"] == pytest.approx(macro, rel=1e-5)
+    kl = np.sum(scores.kl_per_step) / steps.sum()
+    assert found["kl_per_step"] == pytest.approx(kl, rel=1e-5)
+    if variant == "full":
+        units = ActiveUnits()
+        units.update(model.encode(x, lengths, seeds).loc.numpy(), steps)
+        assert found["active_units"] == units.result()
+
+
+def test_nothing_to_score_is_said():
+    model = factory.build("gaussian", score_first_frame=False, model="rnn")
+    with pytest.raises(UserError, match="^no sequence of the test data has a second frame"):
+        evaluate(model, factory.spec("gaussian"), split(lengths=(1, 1)), 2)
+
+
+def test_records_that_were_left_out_are_counted():
+    dataset = Dataset(factory.spec("gaussian"), split(), split(), split())
+    assert skipped_records(dataset) == {}
+    bad = ("a.wav: it is empty", "b.wav: it is cut short")
+    assert skipped_records(dataclasses.replace(dataset, skipped=bad)) == {"skipped_records": 2}
 
 
 def test_other_bounds_of_the_same_weights_stay():

@@ -1,5 +1,6 @@
 """The programs that use a trained run: what they print, write and refuse."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -14,9 +15,11 @@ import pytest
 from absl import flags
 
 from tests import model_factory
-from zforcing_tf import evaluate, generate
-from zforcing_tf.config import to_flags_text
+from zforcing_tf import evaluate, generate, scoring
+from zforcing_tf.config import DataConfig, to_flags_text
+from zforcing_tf.data import registry
 from zforcing_tf.errors import UserError
+from zforcing_tf.training.checkpoint import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,7 +66,8 @@ def with_flags(monkeypatch, trained):
 
     def call(module, **values):
         common = {"checkpoint": "best", "data_dir": None, "seed": None, "bounds": ["elbo"]}
-        common |= {"num_particles": 1}
+        common |= {"num_particles": 1, "chunk_length": None}
+        common |= {"diagnostics": False, "diagnostics_sequences": 256}
         given = types.SimpleNamespace(**{**common, **values})
         monkeypatch.setattr(flags, "FLAGS", given)
         return module.main()
@@ -113,6 +117,8 @@ def test_evaluate_finds_what_training_found(trained, results):
         ({"seed": 5, "split": "validation"}, "validation"),
         ({"checkpoint": "last", "num_samples": 3, "seed": 2}, "test, last, 3 samples, seed 2"),
         ({"split": "train", "seed": 0}, "train, seed 0"),
+        ({"chunk_length": 0}, "test"),
+        ({"chunk_length": 7}, "test, chunks of 7"),
     ],
 )
 def test_other_evaluations_have_other_names(trained, results, with_flags, capsys, values, name):
@@ -128,6 +134,94 @@ def test_other_evaluations_have_other_names(trained, results, with_flags, capsys
         key: chosen[key] for key in ("checkpoint", "num_samples", "seed")
     }
     assert f"{after[name]['elbo']:.3f}" in capsys.readouterr().out
+
+
+def test_diagnostics_are_printed_written_and_kept(trained, results, with_flags, capsys):
+    run, _ = trained
+    assert with_flags(evaluate, **asked(run, diagnostics=True)) == 0
+    numbers = results()["test"]
+    found = numbers["diagnostics"]
+    assert found["num_sequences"] == numbers["num_sequences"] == 200
+    for name in ("nats_per_step", "kl_per_step", "active_units"):
+        assert found[name] == pytest.approx(numbers[name], rel=1e-5)
+    printed = capsys.readouterr().out.splitlines()
+    assert f"{found['mutual_information']:.3f}" in printed[-3]
+    pictures = [run / "samples" / name for name in ("diagnostics.png", "diagnostics.npz")]
+    assert printed[-2:] == list(map(str, pictures))
+    assert pictures[0].read_bytes().startswith(b"\x89PNG")
+    with np.load(pictures[1]) as arrays:
+        assert arrays["kl_per_dimension"].sum() == pytest.approx(numbers["kl_per_step"], rel=1e-5)
+    assert with_flags(evaluate, **asked(run)) == 0
+    assert results()["test"]["diagnostics"] == found
+    fewer = asked(run, diagnostics=True, diagnostics_sequences=3, chunk_length=7)
+    assert with_flags(evaluate, **fewer) == 0
+    assert results()["test, chunks of 7"]["diagnostics"]["num_sequences"] == 3
+    assert results()["test"]["diagnostics"] == found
+
+
+def test_a_picture_that_cannot_be_written(trained, results, with_flags, caplog, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run, ignore=shutil.ignore_patterns("samples"))
+    (run / "samples").touch()
+    assert with_flags(evaluate, **asked(run, diagnostics=True, diagnostics_sequences=3)) == 2
+    assert f"the picture is not written: cannot write {run / 'samples'}: File exists" in caplog.text
+    assert "diagnostics" in json.loads((run / "results.json").read_text())["test"]
+
+
+@pytest.mark.parametrize(
+    ("own", "asked_for", "expected"),
+    [
+        ({}, None, (0, False, False)),
+        ({}, 0, (0, False, False)),
+        ({}, 40, (40, True, False)),
+        ({"chunk_length": 40}, None, (0, False, False)),
+        ({"chunk_length": 40}, 40, (40, True, False)),
+        ({"chunk_length": 40, "chunk_evaluation": True}, None, (40, False, True)),
+        ({"chunk_length": 40, "chunk_evaluation": True}, 40, (40, False, True)),
+        ({"chunk_length": 40, "chunk_evaluation": True}, 0, (0, True, False)),
+        ({"chunk_length": 40, "chunk_evaluation": True}, 20, (20, True, False)),
+    ],
+)
+def test_which_pieces_are_scored(own, asked_for, expected):
+    """Steps of one, whether training scored others, and whether the data comes in pieces."""
+    data = DataConfig(**own)
+    loaded, pieces, others = evaluate._pieces(data, asked_for)
+    assert (pieces, others, loaded.chunk_evaluation) == expected
+    assert dataclasses.replace(loaded, chunk_evaluation=data.chunk_evaluation) == data
+
+
+def test_pieces_are_scored_each_by_itself(trained, results, with_flags):
+    run, _ = trained
+    assert with_flags(evaluate, **asked(run, chunk_length=7)) == 0
+    found = results()["test, chunks of 7"]
+    model, experiment, spec, _ = load_model(run, "best")
+    data = registry.load(experiment.data).test
+    assert found["num_sequences"] == sum(-(-int(length) // 7) for length in data.lengths)
+    expected = scoring.evaluate(model, spec, data.cut(7), 64, seed=5)
+    assert found["elbo"] == pytest.approx(expected["elbo"], rel=1e-5)
+    assert found["nats_per_step"] < results()["test"]["nats_per_step"]
+
+
+def test_pieces_and_whole_sequences_have_a_table_each(with_flags, monkeypatch, capsys):
+    protocols = {"a": "", "b": ", chunks of 40", "c": ""}
+
+    def evaluated(path, _):
+        return evaluate._Evaluated(path, "test", protocols[path], {}, {"elbo": -2.0}, {}, None)
+
+    monkeypatch.setattr(evaluate, "_evaluated", evaluated)
+    monkeypatch.setattr(evaluate, "_written", lambda _: True)
+    assert with_flags(evaluate, **asked("a") | {"run_dir": ["a", "b", "c"]}) == 0
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        *("test data, best epoch:", "", "a", "c"),
+        *("test data, best epoch, chunks of 40:", "", "b"),
+    ]
+
+
+def test_whole_sequences_of_a_run_that_was_validated_on_pieces():
+    numbers = {"checkpoint": "best", "num_samples": 1, "seed": 0}
+    assert evaluate.result_name("test", numbers, 0) == "test"
+    named = {**numbers, "chunk_length": 0, "seed": 3}
+    assert evaluate.result_name("test", named, 0) == "test, whole sequences, seed 3"
 
 
 def test_several_runs_stand_side_by_side(trained, with_flags, capsys, results):

@@ -1,7 +1,4 @@
-"""What a trained model answers, as one graph each for every shape of a request.
-
-Rows are independent: of their batch, and of what padding holds.
-"""
+"""What a trained model answers, as graphs. Rows do not depend on their batch, nor on padding."""
 
 from __future__ import annotations
 
@@ -90,8 +87,9 @@ class Answers:
         self.encode = graph(self._encode, x, lengths, seeds)
         self.score_and_encode = graph(self._score_and_encode, x, lengths, seeds)
         self.reconstruct = graph(self._reconstruct, x, lengths, seeds)
-        self._after = graph(self._state_after, x, seeds)
-        self._after_particles = graph(self._state_after_particles, x, seeds, number)
+        after = functools.partial(functools.partial, self._after)
+        self._prefix_state = graph(after(self._state_after), x, seeds)
+        self._particle_state = graph(after(self._state_after_particles), x, seeds, number)
         state = tf.nest.map_structure(
             lambda v: tf.TensorSpec((None, v.shape[-1]), v.dtype), cell.initial_state(1)
         )
@@ -258,6 +256,15 @@ class Answers:
         lengths = tf.fill(tf.shape(seeds)[:1], tf.shape(prefix)[1])
         return self._infer(prefix, lengths, _apart(seeds, _FOR_PREFIX)).state
 
+    def _after(self, state_of: Callable[..., Structure], prefix: tf.Tensor, *how: Any) -> Structure:
+        """`state_of` all, unless the prefix is the one frame given before the first step."""
+        if not self._parts.first_frame_given:
+            return state_of(prefix, *how)
+        several, rows = tf.shape(prefix)[1] > 1, tf.shape(prefix)[0]
+        return tf.cond(
+            several, lambda: state_of(prefix, *how), lambda: self._cell.initial_state(rows)
+        )
+
     def _state_after_particles(
         self, prefix: tf.Tensor, seeds: tf.Tensor, count: tf.Tensor
     ) -> Structure:
@@ -295,9 +302,9 @@ class Answers:
     ) -> tf.Tensor:
         """As `generate`, after a prefix that is filtered by so many particles, if more than 1."""
         if count == 1:
-            state = self._after(prefix, seeds)
+            state = self._prefix_state(prefix, seeds)
         else:
-            state = self._after_particles(prefix, seeds, count)
+            state = self._particle_state(prefix, seeds, count)
         return self._frames[compiled](num_steps, seeds, temperature, state, prefix[:, -1])
 
     def _drawn(

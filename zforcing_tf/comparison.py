@@ -138,6 +138,9 @@ def read(path: str, split: str) -> Run:
     run = RunDirectory(path)
     sections = run.read_settings()
     data = {k: v for k, v in sections.pop("data").items() if k not in config.resumable()}
+    # How training takes whole sequences apart; what is scored is the same.
+    of_training = ["carry_state"] + ["chunk_length"] * (not data["chunk_evaluation"])
+    sections["chunks"] = {name: data.pop(name) for name in of_training}
     results = run.read_results()
     scores = results.get(split)
     if not isinstance(scores, dict):

@@ -1,4 +1,7 @@
-"""Pictures of sequences, for people rather than programs."""
+"""Pictures of sequences, for people rather than programs.
+
+Sound and music have pictures of their own; those of images and of other numbers are drawn here.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.patches import Rectangle
 
+from zforcing_tf import music_pictures, sound_pictures
 from zforcing_tf.data.spec import DataSpec
+from zforcing_tf.picture_grid import GIVEN
 from zforcing_tf.sampling import Row
-
-_GIVEN = "#2a78b8"
 
 
 def save_arrays(path: Path, rows: Sequence[Row]) -> Path:
@@ -31,10 +34,20 @@ def save_arrays(path: Path, rows: Sequence[Row]) -> Path:
 
 
 def save_gallery(path: Path, rows: Sequence[Row], spec: DataSpec) -> list[Path]:
-    """Draws rows of images, or of curves for other data of numbers; nothing for symbols."""
+    """Draws rows of sequences, whatever numbers are; nothing for symbols."""
     if spec.kind == "symbol":
         return []
     path.parent.mkdir(parents=True, exist_ok=True)
+    if spec.sound:
+        sound_pictures.save(path, rows, spec.frame_size, spec.sound)
+    elif spec.music:
+        music_pictures.save(path, rows, spec.music)
+    else:
+        _save_small(path, rows, spec)
+    return [path]
+
+
+def _save_small(path: Path, rows: Sequence[Row], spec: DataSpec) -> None:
     count = min(16, max(len(row.x) for row in rows))
     figure, axes = plt.subplots(
         len(rows), count, figsize=(0.62 * count, 0.95 * len(rows)), squeeze=False
@@ -49,7 +62,6 @@ def save_gallery(path: Path, rows: Sequence[Row], spec: DataSpec) -> list[Path]:
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, wspace=0.12, hspace=0.42)
     figure.savefig(path, dpi=150)
     plt.close(figure)
-    return [path]
 
 
 def _draw_image(axis: Any, row: Row, i: int, spec: DataSpec) -> None:
@@ -61,7 +73,7 @@ def _draw_image(axis: Any, row: Row, i: int, spec: DataSpec) -> None:
     axis.imshow(pixels.reshape(height, width), cmap="gray_r", vmin=0, vmax=1)
     given = row.given * spec.frame_size / width
     if given:
-        axis.axhline(given - 0.5, color=_GIVEN, linewidth=1.2)
+        axis.axhline(given - 0.5, color=GIVEN, linewidth=1.2)
     axis.add_patch(
         Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.8", linewidth=0.6)
     )
@@ -71,4 +83,4 @@ def _draw_curves(axis: Any, row: Row, i: int, spec: DataSpec) -> None:
     values: npt.NDArray[Any] = row.x[i, : row.lengths[i]]
     axis.plot(values, linewidth=0.8)
     if row.given:
-        axis.axvline(row.given - 0.5, color=_GIVEN, linewidth=1.2)
+        axis.axvline(row.given - 0.5, color=GIVEN, linewidth=1.2)

@@ -7,8 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zforcing_tf.data.spec import Split
+from zforcing_tf.data.spec import DataSpec, Split
+from zforcing_tf.errors import UserError
+from zforcing_tf.randomness import row_seeds
 from zforcing_tf.sequence_model import SequenceModel
+
+_PROBABILITIES_AT_ONCE = 2**24
 
 
 class Row(NamedTuple):
@@ -19,56 +23,156 @@ class Row(NamedTuple):
     title: str
     """For people."""
     x: npt.NDArray[Any]
-    """[n, T, D]; symbols [n, T]; probabilities of symbols [n, T, V]."""
+    """[n, T, D], or symbols [n, T] int32."""
     lengths: npt.NDArray[np.int32]
     given: int = 0
     """Steps at the start that are real and were given to the model."""
 
 
+class Extent(NamedTuple):
+    """How much of a kind of data people look at, or listen to."""
+
+    sequences: int
+    """Of each row."""
+    steps: int
+    """Of samples."""
+    longest: int | None = None
+    """Steps shown of a real sequence, and of its continuation; None: all."""
+    given: int | None = None
+    """Most steps given to a continuation; None: half of the shortest sequence."""
+    step_seconds: float = 0.0
+    """Duration of a step, of data that takes time."""
+
+
+def extent(
+    spec: DataSpec, num_sequences: int = 0, num_steps: int = 0, seconds: float = 0.0
+) -> Extent:
+    """What is shown unless the arguments, where they are not 0, say otherwise.
+
+    Sound: 4 sequences of 3 seconds at most, of which 1 second is given to a continuation. Music: 4
+    of 30 seconds, 10 of them given. Text: 16 sentences of 100 tokens at most, 5 of them given.
+    Other data: 16 whole sequences. Samples are as long as the longest sequence of the data, or the
+    most that is shown. At most half of a sequence of median length is given.
+
+    Args:
+        spec: of the data.
+        num_sequences: of each row.
+        num_steps: of samples.
+        seconds: of samples, instead of num_steps, of data that takes time.
+
+    Raises:
+        UserError: a number of seconds for data that takes no time, or beside a number of steps.
+    """
+    step_seconds = seconds_per_step(spec)
+    if seconds:
+        if not step_seconds:
+            raise UserError(
+                f"seconds are for sound and music, and {spec.name!r} is neither: give a number of "
+                "steps"
+            )
+        if num_steps:
+            raise UserError("a number of steps and one of seconds are two lengths: give one")
+        num_steps = steps_of(seconds, step_seconds)
+    if step_seconds:
+        most, given = (3, 1) if spec.sound else (30, 10)
+        steps = num_steps or min(steps_of(most, step_seconds), spec.max_length)
+        return Extent(num_sequences or 4, steps, steps, steps_of(given, step_seconds), step_seconds)
+    if spec.text:
+        steps = num_steps or min(spec.max_length, 100)
+        return Extent(num_sequences or 16, steps, steps, 5)
+    return Extent(num_sequences or 16, num_steps or spec.max_length)
+
+
+def seconds_per_step(spec: DataSpec) -> float:
+    """Duration of a frame; 0 for data that takes no time."""
+    if spec.sound:
+        return spec.frame_size / spec.sound.sample_rate
+    return spec.music.step_seconds if spec.music else 0.0
+
+
+def steps_of(seconds: float, step_seconds: float) -> int:
+    """The nearest number of steps, at least 1."""
+    return max(1, round(seconds / step_seconds))
+
+
 def gallery(
     model: SequenceModel,
     split: Split,
-    num_sequences: int,
-    num_steps: int,
+    shown: Extent,
     temperature: float,
     seed: int,
     num_particles: int = 1,
 ) -> list[Row]:
     """Real sequences, reconstructions, samples at two temperatures, and completions.
 
-    A completion is given the first half of a real sequence (of the shortest shown, if lengths
-    differ): its latents are drawn from the posterior given that half alone, or by a particle
-    filter, then the model goes on by itself.
+    A completion is given the beginning of a real sequence: its latents are drawn from the posterior
+    given that alone, or by a particle filter, then the model goes on by itself. Of symbols, a
+    reconstruction is the likeliest one at each step.
 
     Args:
         model: trained.
-        split: where real sequences come from.
-        num_sequences: n, sequences in a row; fewer if the split has fewer.
-        num_steps: T of the samples.
+        split: where real sequences come from; fewer are shown if it has fewer.
+        shown: how many sequences, and how much of them.
         temperature: of the second row of samples.
         seed: of the noise, and of the choice of real sequences.
         num_particles: of the filter over what is given to a completion; 1: none.
     """
-    count = min(num_sequences, split.num_sequences)
+    count = min(shown.sequences, split.num_sequences)
     index = np.random.default_rng(seed).choice(split.num_sequences, count, replace=False)
-    x, lengths = split.padded(np.sort(index))
+    x, lengths = split.padded(np.sort(index), shown.longest)
     rows = [Row("real", "real", x, lengths)]
-    if model.cell.latent_size:
-        means = model.reconstruct(x, lengths, seed).numpy()
-        rows.append(Row("reconstructions", "reconstructed through the latents", means, lengths))
-    full = np.full(count, num_steps, np.int32)
+    known = int(model.first_frame_given)
+    if model.cell.latent_size and x.shape[1] > known:
+        through = _reconstructed(model, x, lengths, seed)
+        rows.append(
+            Row("reconstructions", "reconstructed through the latents", through, lengths, known)
+        )
+    full = np.full(count, shown.steps, np.int32)
     for name, value in (("samples", 1.0), ("samples_cool", temperature)):
-        samples = model.generate(num_steps, count, seed, value).numpy()
+        samples = model.generate(shown.steps, count, seed, value).numpy()
         rows.append(Row(name, f"samples, temperature {value:g}", samples, full))
-    half = int(lengths.min()) // 2
-    if half:
-        prefix, rest = x[:, :half], int(lengths.max()) - half
+    if shown.given is None:
+        given = int(lengths.min()) // 2
+    else:
+        given = min(shown.given, max(1, int(np.median(lengths)) // 2))
+    total = shown.longest or int(lengths.max())
+    long_enough = lengths > given
+    if 0 < given < total and long_enough.any():
+        prefix = x[long_enough, :given]
         completed = model.generate(
-            rest, seed=seed, prefix=prefix, num_particles=num_particles
+            total - given, seed=seed, prefix=prefix, num_particles=num_particles
         ).numpy()
         whole = np.concatenate([prefix, completed], axis=1)
-        every = np.full(count, whole.shape[1], np.int32)
-        share = "first half" if (lengths == lengths.max()).all() else f"first {half} steps"
-        title = f"{share} given, rest by the model"
-        rows.append(Row("completions", title, whole, every, half))
+        every = np.full(len(whole), total, np.int32)
+        title = f"{_share(shown, given, lengths)} given, rest by the model"
+        rows.append(Row("completions", title, whole, every, given))
     return rows
+
+
+def _share(shown: Extent, given: int, lengths: npt.NDArray[np.int32]) -> str:
+    if shown.step_seconds:
+        return f"first {given * shown.step_seconds:.3g} s"
+    if shown.given is None and (lengths == lengths.max()).all():
+        return "first half"
+    return f"first {given} step{'s' * (given > 1)}"
+
+
+def _reconstructed(
+    model: SequenceModel, x: npt.NDArray[Any], lengths: npt.NDArray[np.int32], seed: int
+) -> npt.NDArray[Any]:
+    """Like x; its first frame, where models are given that instead of scoring it, is that of x."""
+    known = x[:, : int(model.first_frame_given)]
+    if not model.emission.family.symbols:
+        means = model.reconstruct(x, lengths, seed).numpy()
+        return np.concatenate([known, means], axis=1)
+    # Probabilities of all symbols at all steps are many: some sequences at once.
+    seeds = row_seeds(seed, len(x)).numpy()
+    at_once = max(1, _PROBABILITIES_AT_ONCE // (x.shape[1] * model.emission.family.frame_size))
+    likeliest = [
+        model.reconstruct(*(v[start : start + at_once] for v in (x, lengths, seeds)))
+        .numpy()
+        .argmax(axis=-1)
+        .astype(x.dtype)
+        for start in range(0, len(x), at_once)
+    ]
+    return np.concatenate([known, np.concatenate(likeliest)], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from zforcing_tf import tables
-from zforcing_tf.data.spec import DataSpec, Split
+from zforcing_tf.data.spec import Dataset, DataSpec, Split
+from zforcing_tf.errors import UserError
 from zforcing_tf.metrics import ActiveUnits, bits_per_dim
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.resampling import DEFAULT, Resampling
 from zforcing_tf.sequence_model import SequenceModel
+
+MACRO = "nats_per_step_macro"
 
 
 def evaluate(
@@ -39,38 +43,40 @@ def evaluate(
 
     Returns:
         Numbers by name: `elbo` nats per sequence with its standard error over sequences,
-        `nats_per_step`, `kl_per_step`, `active_units`, and by the kind of data `bits_per_dim` or
-        `perplexity`.
+        `nats_per_step` (sum over sequences by sum of their steps), `nats_per_step_macro` (mean
+        over sequences of what each has a step), `kl_per_step`, `active_units`, and by the kind of
+        data `bits_per_dim` or `perplexity`.
     """
     elbos, kls, active_units = [], [], ActiveUnits()
-    for start in range(0, split.num_sequences, batch_size):
-        index = np.arange(start, min(start + batch_size, split.num_sequences))
+    scored, steps = scored_steps(model, split)
+    for start in range(0, len(scored), batch_size):
+        index = scored[start : start + batch_size]
         x, lengths = split.padded(index)
         per_sample = []
         for sample in range(num_samples):
-            seeds = _seeds(seed, sample, index)
+            seeds = seeds_by_index(seed, sample, index)
             if sample == 0 and model.cell.latent_size:
                 scores, latents = model.score_and_encode(x, lengths, seeds)
-                active_units.update(latents.loc.numpy(), lengths)
+                active_units.update(latents.loc.numpy(), steps[start : start + batch_size])
             else:
                 scores = model.score(x, lengths, seeds)
             per_sample.append(scores.elbo.numpy())
             kls.append(float(np.sum(scores.kl_per_step)) / num_samples)
         elbos.append(np.mean(per_sample, axis=0))
     elbo = np.concatenate(elbos).astype(np.float64)
-    total = float(elbo.sum())
+    total, num_steps = float(elbo.sum()), int(steps.sum())
     results: dict[str, Any] = {
-        "num_sequences": split.num_sequences,
+        "num_sequences": len(scored),
         "num_samples": num_samples,
         "seed": seed,
         **_mean_and_error("elbo", elbo),
-        "nats_per_step": total / split.num_frames,
-        "kl_per_step": sum(kls) / split.num_frames,
+        **_per_step(elbo, steps),
+        "kl_per_step": sum(kls) / num_steps,
     }
     if spec.kind == "symbol":
-        results["perplexity"] = float(np.exp(-total / split.num_frames))
+        results["perplexity"] = float(np.exp(-total / num_steps))
     else:
-        results["bits_per_dim"] = bits_per_dim(total, split.num_frames, spec.frame_size)
+        results["bits_per_dim"] = bits_per_dim(total, num_steps, spec.frame_size)
     if model.cell.latent_size:
         results["active_units"] = active_units.result()
     return results
@@ -101,15 +107,17 @@ def tighter_bounds(
         resampling: of fivo.
 
     Returns:
-        For each bound `<name>`, nats per sequence, `<name>_standard_error` over sequences, and
-        `<name>_num_samples`.
+        For each bound `<name>`, nats per sequence, `<name>_standard_error` over sequences,
+        `<name>_num_samples`, and as of `evaluate` `<name>_nats_per_step` and
+        `<name>_nats_per_step_macro`.
     """
     rows = max(1, batch_size // num_samples) if model.cell.latent_size else batch_size
     found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in bounds}
-    for start in range(0, split.num_sequences, rows):
-        index = np.arange(start, min(start + rows, split.num_sequences))
+    scored, steps = scored_steps(model, split)
+    for start in range(0, len(scored), rows):
+        index = scored[start : start + rows]
         x, lengths = split.padded(index)
-        seeds = _seeds(seed, 0, index)
+        seeds = seeds_by_index(seed, 0, index)
         for name, values in found.items():
             if not model.cell.latent_size:
                 values.append(model.score(x, lengths, seeds).elbo.numpy())
@@ -120,8 +128,9 @@ def tighter_bounds(
     results: dict[str, Any] = {}
     for name, values in found.items():
         results |= {
-            **_mean_and_error(name, np.concatenate(values).astype(np.float64)),
+            **_mean_and_error(name, bound := np.concatenate(values).astype(np.float64)),
             f"{name}_num_samples": num_samples,
+            **{f"{name}_{key}": value for key, value in _per_step(bound, steps).items()},
         }
     return results
 
@@ -140,7 +149,37 @@ def _mean_and_error(name: str, bound: npt.NDArray[np.float64]) -> dict[str, floa
     return {name: float(bound.mean()), f"{name}_standard_error": error}
 
 
-def _seeds(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+def _per_step(bound: npt.NDArray[np.float64], steps: npt.NDArray[np.int32]) -> dict[str, float]:
+    """Of bounds [N] of sequences of so many steps: over all steps, and the mean over sequences."""
+    return {
+        "nats_per_step": float(bound.sum() / steps.sum()),
+        MACRO: float(np.mean(bound / steps)),
+    }
+
+
+def scored_steps(
+    model: SequenceModel, split: Split
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Indices of the sequences that have any step to score, and how many steps each of them has.
+
+    By length, so that little is padded where batches are made of neighbours.
+    Where the first frame is given to the model, it is none of them.
+
+    Raises:
+        UserError: no sequence has any.
+    """
+    steps = split.lengths - np.int32(model.first_frame_given)
+    order = np.argsort(split.lengths, kind="stable")
+    index = order[steps[order] > 0]
+    if not len(index):
+        raise UserError(
+            f"no sequence of the {split.name} data has a second frame, and the first is only given "
+            "to the model: there is nothing to score"
+        )
+    return index, steps[index]
+
+
+def seeds_by_index(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """[B, 2] of sequences by their index; of sample 0 those of `SequenceModel.test_step`."""
     first = np.full_like(index, seed + sample * SAMPLE_STEP)
     return np.stack([first, index], axis=1).astype(np.int32)  # goes round beyond 32 bits
@@ -149,6 +188,9 @@ def _seeds(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[
 def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
     """Results of runs as a readable table.
 
+    The mean over sequences of nats per step is shown if it differs from that over all steps:
+    between sequences of the same length it does not.
+
     Args:
         rows: name of each row and `evaluate`'s numbers, which may also hold `parameters` and
             `seconds`.
@@ -156,6 +198,7 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
     numbers = [
         tables.Column(name, title, [row.get(name) for _, row in rows])
         for name, title in tables.TITLES.items()
+        if name != MACRO or any(_differs(row) for _, row in rows)
     ]
     tighter = {
         (bound, row[f"{bound}_num_samples"])
@@ -171,3 +214,13 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
         numbers.insert(2, tables.Column(f"{bound}-{count}", f"{bound}-{count}", values))
     labels = tables.Column("run", "", [label for label, _ in rows])
     return tables.as_text([labels, *tables.filled(numbers)])
+
+
+def _differs(row: Mapping[str, Any]) -> bool:
+    macro = row.get(MACRO)
+    return macro is not None and not math.isclose(macro, row["nats_per_step"], rel_tol=1e-6)
+
+
+def skipped_records(dataset: Dataset) -> dict[str, int]:
+    """How many records were left out of a dataset because they were bad, if any were."""
+    return {"skipped_records": len(dataset.skipped)} if dataset.skipped else {}

@@ -12,6 +12,7 @@ TITLES = {
     "elbo": "nats/sequence",
     "elbo_standard_error": "+-",
     "nats_per_step": "nats/step",
+    "nats_per_step_macro": "nats/step macro",
     "bits_per_dim": "bits/dim",
     "perplexity": "perplexity",
     "kl_per_step": "KL/step",

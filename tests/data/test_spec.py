@@ -52,6 +52,15 @@ def test_padded_only_as_long_as_chosen() -> None:
     assert lengths.tolist() == [1]
 
 
+def test_padded_no_longer_than_asked() -> None:
+    split = make_split()
+    whole, lengths = split.padded([0, 1, 2])
+    for longest in (1, 2, 9):
+        x, cut = split.padded([0, 1, 2], longest)
+        assert x.tolist() == whole[:, :longest].tolist()
+        assert cut.tolist() == np.minimum(lengths, longest).tolist()
+
+
 def test_padded_symbols() -> None:
     split = Split("train", np.array([5, 6, 7], np.int32), np.array([1, 2], np.int32))
     x, _ = split.padded([0, 1])

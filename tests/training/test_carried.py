@@ -150,6 +150,17 @@ def test_a_given_frame_is_seen_and_not_scored(model: str) -> None:
         assert given.fivo(**batch, num_particles=3).shape == (2,)
 
 
+@pytest.mark.parametrize("model", ["rnn", "srnn", "zforcing"])
+@pytest.mark.parametrize("num_particles", [1, 3])
+def test_going_on_from_the_given_frame_alone(model: str, num_particles: int) -> None:
+    """It is as a start frame that happens to be another one."""
+    given = factory.build("gaussian", model=model, score_first_frame=False)
+    plain = factory.build("gaussian", model=model)
+    zeros = np.zeros((2, 1, 3), np.float32)
+    found = given.generate(4, prefix=zeros, num_particles=num_particles)
+    assert_close(found, plain.generate(4, num_sequences=2), 1e-6)
+
+
 def test_validation_counts_frames_that_are_scored() -> None:
     model = factory.trainable("gaussian", score_first_frame=False)
     batch = factory.batch("gaussian", (5, 3))

@@ -10,6 +10,7 @@ batch is as long as its own longest sequence, or a little longer where lengths a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -189,12 +190,14 @@ def stream_batches(
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """The split in its own order, every sequence once.
+    """Every sequence once, by length if lengths differ, so that little is padded.
 
     Batches are as of `training_batches`, with `"index": [B] int32` besides, the place of each
     sequence in the split: noise that depends on it does not depend on the batch size.
     """
-    return _batches(split, batch_size, 0, lambda positions: positions, gather(split), indexed=True)
+    order = tf.constant(np.argsort(split.lengths, kind="stable"))
+    by_length = functools.partial(tf.gather, order)
+    return _batches(split, batch_size, 0, by_length, gather(split), indexed=True)
 
 
 def _batches(

@@ -22,12 +22,15 @@ _LOADERS = {
     "array": "zforcing_tf.data.array",
     "audio_folder": "zforcing_tf.data.audio_folder",
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
+    "blizzard": "zforcing_tf.data.blizzard",
     "digits": "zforcing_tf.data.digits",
     "imdb_reviews": "zforcing_tf.data.imdb_reviews",
+    "librispeech": "zforcing_tf.data.librispeech",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",
     "mnist": "zforcing_tf.data.mnist",
     "piano_roll": "zforcing_tf.data.piano_roll",
     "text_file": "zforcing_tf.data.text_file",
+    "timit": "zforcing_tf.data.timit",
 }
 
 

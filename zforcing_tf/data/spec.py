@@ -130,11 +130,14 @@ class Split:
         ends = np.cumsum(self.lengths, dtype=np.int64)
         return ends - self.lengths
 
-    def padded(self, indices: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    def padded(
+        self, indices: npt.ArrayLike, longest: int | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
         """The chosen sequences as one array, filled up with zeros.
 
         Args:
           indices: `[n] int`, sequences in the order wanted.
+          longest: steps from the beginning that are wanted of a longer sequence; None: all.
 
         Returns:
           `[n, T, D]` (`[n, T]` for symbols), T being the longest of the chosen lengths, and these
@@ -142,6 +145,8 @@ class Split:
         """
         chosen = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[chosen]
+        if longest is not None:
+            lengths = np.minimum(lengths, np.int32(longest))
         steps = np.arange(lengths.max(initial=0))
         mask = steps < lengths[:, None]
         rows = self.frames((self.starts[chosen, None] + steps)[mask])

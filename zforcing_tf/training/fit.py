@@ -18,7 +18,7 @@ from zforcing_tf.data.feed import Feed
 from zforcing_tf.data.spec import Dataset, DataSpec
 from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import UserError
-from zforcing_tf.scoring import evaluate, tighter_bounds, with_other_bounds
+from zforcing_tf.scoring import evaluate, skipped_records, tighter_bounds, with_other_bounds
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training import distribution, progress, xla
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
@@ -212,6 +212,7 @@ class _Training:
             "best_epoch": best.best_epoch,
             "step": step,
             "seconds": round(now.seconds, 1),
+            **skipped_records(self.dataset),
         }
         known = self.run_directory.read_results()
         for name in ("validation", "test"):

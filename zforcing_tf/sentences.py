@@ -1,0 +1,27 @@
+"""Sentences of symbols as lines for people."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from zforcing_tf.data.description import Text
+
+NOTHING, CUT = "(no words)", " ..."
+"""What stands for a sentence that ends at once, and behind one that has not ended."""
+GIVEN = "|"
+"""What stands behind the words that were given."""
+
+
+def line(symbols: npt.NDArray[np.integer], text: Text) -> str:
+    """The text of symbols [T], marked as `CUT` if it has no end, or as `NOTHING`."""
+    if text.end not in symbols:
+        return text.sentence(symbols) + CUT
+    return text.sentence(symbols) or NOTHING
+
+
+def continued_line(symbols: npt.NDArray[np.integer], given: int, text: Text) -> str:
+    """The text of symbols [T] with a mark behind the first `given`, which do not end it."""
+    before, rest = text.sentence(symbols[:given]), symbols[given:]
+    after = text.sentence(rest) + CUT * (text.end not in rest)
+    return f"{before} {GIVEN} {after}".rstrip()
