@@ -117,7 +117,7 @@ class TrainAndTest(TrainOnly):
     SPLITS = ("train", "test")
 
 
-class TestOnly(TrainOnly):
+class OnlyTest(TrainOnly):
     SPLITS = ("test",)
 
 
@@ -239,9 +239,9 @@ def test_splits_that_cannot_be_had(root: Path) -> None:
     with pytest.raises(UserError, match="no split test and no split validation, and too few recor"):
         load(root, "train_only/2")
     with pytest.raises(
-        UserError, match="'test_only' has the splits test but no train: choose anot"
+        UserError, match="'only_test' has the splits test but no train: choose anot"
     ):
-        load(root, "test_only")
+        load(root, "only_test")
 
 
 def test_not_finite(root: Path) -> None:
