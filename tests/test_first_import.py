@@ -123,3 +123,15 @@ del sys.meta_path[0]  # what waits for Keras
 assert sys.meta_path == before and gc.isenabled()
 """
     process(code)
+
+
+def test_who_asks_whether_tensorflow_is_there_brings_no_noise() -> None:
+    code = """
+import importlib.util
+from zforcing_tf import programs
+def main():
+    importlib.util.find_spec("tensorflow")
+    import tensorflow
+programs.run(main, ["program"])
+"""
+    assert process(code).stderr == ""

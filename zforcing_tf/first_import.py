@@ -25,19 +25,25 @@ class ImportUnder(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, context: Callable[[], AbstractContextManager[None]]) -> None:
         self._name = name
         self._context = context
+        self._looking = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The module's own specification, but executed in the context; None for others."""
-        if fullname != self._name:
+        if fullname != self._name or self._looking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        # Who only asks whether a module is there does not import it.
+        self._looking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._looking = False
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_in_context(module: ModuleType) -> None:
+                sys.meta_path.remove(self)
                 with self._context():
                     execute(module)
 

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zforcing_tf import tables
-from zforcing_tf.data.description import END, UNKNOWN, Text
+from zforcing_tf.data.description import Text
 from zforcing_tf.data.spec import Split
+from zforcing_tf.data.vocabulary import Encoder, tokens_of
 from zforcing_tf.decoder import Decoder, Given
 from zforcing_tf.decoding import Decoded
 from zforcing_tf.errors import UserError
@@ -156,7 +157,7 @@ def symbols_of(
     """Symbols of a user's sentence, the end behind them, and its tokens that are not known.
 
     Args:
-        sentence: words with blanks between them, or any characters where these are the tokens.
+        sentence: split into tokens as the data were.
         text: what symbols stand for.
         max_steps: the most that are possible.
         lower_case: whether it is turned into lower case first.
@@ -164,8 +165,7 @@ def symbols_of(
     Raises:
         UserError: no token, or too many.
     """
-    written = sentence.strip().lower() if lower_case else sentence.strip()
-    tokens = written.split() if text.tokens == "word" else list(written)
+    tokens = tokens_of(text, sentence, lower_case)
     if not tokens:
         raise UserError("a sentence to go from or to is empty: give one word at least")
     if len(tokens) + 1 > max_steps:
@@ -173,11 +173,8 @@ def symbols_of(
             f"the sentence {sentence!r} has {len(tokens) + 1} steps, its end among them: give one "
             f"of at most {max_steps}, or raise --max_steps"
         )
-    place = {token: symbol for symbol, token in enumerate(text.vocabulary)}
-    del place[END], place[UNKNOWN]  # whoever writes these letters means no symbol by them
-    unknown = list(dict.fromkeys(token for token in tokens if token not in place))
-    symbols = [place.get(token, text.unknown) for token in tokens]
-    return np.array([*symbols, text.end], np.int32), unknown
+    encoder = Encoder(text)
+    return encoder(tokens), encoder.unknown(tokens)
 
 
 def columns(found: Interpolation, text: Text) -> list[tables.Column]:

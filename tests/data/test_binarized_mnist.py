@@ -52,9 +52,12 @@ def test_reads_what_tfds_prepares(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     # Neither is needed a second time.
     monkeypatch.delattr(tfds.download.DownloadManager, "download")
     monkeypatch.delattr("urllib.request.urlopen")
-    rows = registry.load(DataConfig("binarized_mnist", data_dir=root, rows_per_step=4))
-    assert (rows.spec.frame_size, rows.spec.max_length) == (112, 7)
-    np.testing.assert_array_equal(rows.train.values.reshape(-1), dataset.train.values.reshape(-1))
+    for count in (1, 4):
+        rows = registry.load(DataConfig("binarized_mnist", data_dir=root, rows_per_step=count))
+        assert (rows.spec.frame_size, rows.spec.max_length) == (28 * count, 28 // count)
+        for split, pixels in zip(rows.splits, dataset.splits, strict=True):
+            assert set(split.lengths.tolist()) == {28 // count}
+            np.testing.assert_array_equal(split.values.reshape(-1), pixels.values.reshape(-1))
 
 
 def test_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,9 @@ def test_names() -> None:
 def test_unknown_name(name: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         registry.load(DataConfig(dataset=name))
-    assert str(error.value) == message + ", ".join(registry.dataset_names())
+    known = ", ".join(registry.dataset_names())
+    more = ", and with tfds: before it each name of TensorFlow Datasets"
+    assert str(error.value) == message + known + more
 
 
 def test_load_validates(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The experiments: each file is complete in itself, and those of a family differ as they say.
 
-A file is called `<dataset>_<model>[_<variant>]...`.
+A file is called `<family>_<model>[_<variant>]...`; a family has one data set, prepared in one way.
 """
 
 from __future__ import annotations
@@ -21,10 +21,30 @@ from zforcing_tf.data.spec import DataKind, DataSpec
 
 FOLDER = Path(__file__).resolve().parents[2] / "flags"
 FILES = sorted(FOLDER.glob("*.flags"))
-KINDS: dict[str, DataKind] = {"linear_gaussian": "real"}
+FAMILIES = {
+    "blizzard": "blizzard",
+    "digits": "digits",
+    "imdb": "imdb_reviews",
+    "linear_gaussian": "linear_gaussian",
+    "mnist": "binarized_mnist",
+    "mnist_pixels": "mnist",
+    "mnist_rows": "mnist",
+    "reviews": "text_file",
+    "speech": "audio_folder",
+    "spoken": "audio_folder",
+    "timit": "timit",
+}
+KINDS: dict[str, DataKind] = {
+    **dict.fromkeys(("audio_folder", "blizzard", "linear_gaussian", "timit"), "real"),
+    **dict.fromkeys(("imdb_reviews", "text_file"), "symbol"),
+}
 SIZES = ("recurrent_size", "embedding_size", "hidden_size")
 RUN = ("batch_size", "learning_rate", "train_epochs", "patience", "clip_norm")
-VARIANTS = {"aux": ("auxiliary_weight_", "backward_weight_"), "kla": ("kl_weight_",)}
+VARIANTS = {
+    "aux": ("auxiliary_weight_", "backward_weight_"),
+    "discretised": ("emission", "mixture_components", "sample_bits", "sound_scale"),
+    "kla": ("kl_weight_",),
+}
 """Beginnings of the settings that a part of a name stands for; of others it may be any."""
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -38,10 +58,10 @@ def parsed(file: Path) -> ExperimentConfig:
 
 
 def parts(file: Path) -> tuple[str, str, frozenset[str]]:
-    """Dataset, model and variants in the name of a file."""
-    (dataset,) = (name for name in dataset_names() if file.stem.startswith(f"{name}_"))
-    model, *variants = file.stem.removeprefix(f"{dataset}_").split("_")
-    return dataset, model, frozenset(variants)
+    """Family, model and variants in the name of a file."""
+    family = max((name for name in FAMILIES if file.stem.startswith(f"{name}_")), key=len)
+    model, *variants = file.stem.removeprefix(f"{family}_").split("_")
+    return family, model, frozenset(variants)
 
 
 def settings(file: Path) -> dict[str, Any]:
@@ -51,8 +71,8 @@ def settings(file: Path) -> dict[str, Any]:
 
 def changes(file: Path) -> dict[str, Any]:
     """Settings in which a file differs from that without variants."""
-    dataset, model, _ = parts(file)
-    base = settings(FOLDER / f"{dataset}_{model}.flags")
+    family, model, _ = parts(file)
+    base = settings(FOLDER / f"{family}_{model}.flags")
     return {name: value for name, value in settings(file).items() if value != base[name]}
 
 
@@ -70,8 +90,9 @@ def test_a_file_says_all_and_says_it_once(file):
     assert lines[0].startswith("# ")
     assert all(name.startswith("--") and name != "--flagfile" for name in names)
     assert len(set(names)) == len(names)
-    dataset, model, _ = parts(file)
-    assert f"--dataset={dataset}" in lines and f"--model={model}" in lines
+    family, model, _ = parts(file)
+    assert f"--dataset={FAMILIES[family]}" in lines and f"--model={model}" in lines
+    assert FAMILIES[family] in dataset_names()
     assert model in get_args(ModelConfig.__annotations__["model"]) or model in models.MODELS
 
 
@@ -86,10 +107,10 @@ def test_a_model_is_built_from_it(file):
 
 @each_file
 def test_a_family_shares_data_sizes_and_training(file):
-    dataset, model, variants = parts(file)
+    family, model, variants = parts(file)
     found = settings(file)
     for other in FILES:
-        if parts(other)[0] != dataset:
+        if parts(other)[0] != family:
             continue
         same = [*parsed(file).to_json()["data"], *SIZES, *RUN]
         same += ["latent_size"] * ("rnn" not in (model, parts(other)[1]))
@@ -102,7 +123,7 @@ def test_a_family_shares_data_sizes_and_training(file):
 @each_file
 def test_variants_change_what_their_names_say(file):
     """One variant changes its settings, the same everywhere; two change those of both."""
-    dataset, _, variants = parts(file)
+    family, _, variants = parts(file)
     found = changes(file)
     assert bool(found) == bool(variants)
     if variants <= VARIANTS.keys():
@@ -111,7 +132,7 @@ def test_variants_change_what_their_names_say(file):
         for variant in variants:
             assert any(name.startswith(VARIANTS[variant]) for name in found), variant
     for other in FILES:
-        if parts(other)[0] == dataset and parts(other)[2] <= variants:
+        if parts(other)[0] == family and parts(other)[2] <= variants:
             assert changes(other).items() <= found.items(), other.stem
 
 

@@ -15,22 +15,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.audio_arrays import read_npz
-from zforcing_tf.data.file_splits import find_copies, split_files
+from zforcing_tf.data.file_splits import Files, split_files
 from zforcing_tf.data.own_files import fingerprint, given_path
 from zforcing_tf.data.prepared import read_prepared
 from zforcing_tf.data.recordings import SUFFIXES, RecordingReader, Samples, resampled
-from zforcing_tf.data.sound_frames import sound_dataset
+from zforcing_tf.data.sound_frames import SAMPLES, sound_dataset
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset
 from zforcing_tf.errors import UserError
 
-_WHAT = f"recordings ({', '.join(suffix[1:] for suffix in SUFFIXES)})"
+WHAT = f"recordings ({', '.join(suffix[1:] for suffix in SUFFIXES)})"
 Example = tuple[int, dict[str, Any]]
 
 
@@ -53,13 +52,17 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
     """TFDS builder; the module says how files become splits.
 
     Its metadata hold sample_rate, and skipped: the files left out, each with the reason.
+
+    Attributes:
+      MIX_DOWN: whether several channels are mixed down, or an error.
     """
 
+    MIX_DOWN: ClassVar[bool] = False
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Recordings of one channel, 16 bits."}
     BUILDER_CONFIGS = [AudioFolderConfig(name="manual")]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"Put {_WHAT} of one channel into the folder, below train, valid and test if you have "
+        f"Put {WHAT} of one channel into the folder, below train, valid and test if you have "
         "split them yourself."
     )
 
@@ -69,9 +72,7 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
             description="Recordings of one channel from files that the user brings.",
             features=tfds.features.FeaturesDict(
                 {
-                    "audio": tfds.features.Tensor(
-                        shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
-                    ),
+                    "audio": tfds.features.Tensor(**SAMPLES),
                     "name": tfds.features.Text(),
                 }
             ),
@@ -79,19 +80,27 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
+    @staticmethod
+    def find_files(folder: Path) -> Files:
+        """The recordings of each split."""
+        return split_files(folder, SUFFIXES, WHAT)
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Example]]:
         config = self.builder_config
         path = Path(config.path or dl_manager.manual_dir)
         self.info.metadata["skipped"] = []
         if not path.is_dir():
             return self._from_arrays(path)
-        found = split_files(path, SUFFIXES, _WHAT)
-        reader = RecordingReader(path, config.sample_rate, config.skip_bad_records)
+        found = self.find_files(path)
+        reader = RecordingReader(
+            path, config.sample_rate, config.skip_bad_records, mix_down=self.MIX_DOWN
+        )
         self.info.metadata["skipped"] = reader.skipped
-        reader.refuse_copies(find_copies([file for files in found.values() for file in files]))
+        reader.refuse_copies([file for files in found.values() for file in files])
 
         def read(split: str) -> Iterator[tuple[str, Samples]]:
-            yield from reader.read(split, found[split])
+            for file, samples in reader.read(split, found[split]):
+                yield reader.name(file), samples
             self.info.metadata["sample_rate"] = reader.sample_rate
 
         return {split: self._generate_examples(read(split)) for split in SPLIT_NAMES}
@@ -116,30 +125,37 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
 
 def load(config: DataConfig) -> Dataset:
     """Frames of sound, prepared on first use. Its name is `audio_folder/<folder or file>`."""
-    path = given_path(config.manual_dir, "audio_folder", f"a folder of {_WHAT}")
+    path = given_path(config.manual_dir, "audio_folder", f"a folder of {WHAT}")
+    if not path.is_dir() and path.suffix.lower() != ".npz":
+        raise UserError(f"--manual_dir={path} is one file: give a folder of {WHAT}")
+    return load_recordings(AudioFolder, path, config, title=f"audio_folder/{path.stem or path}")
+
+
+def load_recordings(
+    builder_class: type[AudioFolder], path: Path, config: DataConfig, title: str
+) -> Dataset:
+    """What `load` does, for this dataset and those that differ in what they find.
+
+    Args:
+      builder_class: builder.
+      path: folder, or a file that stands for one.
+      config: which data.
+      title: name of the dataset in its description.
+    """
+    files = [path]
     if path.is_dir():
-        found = split_files(path, SUFFIXES, _WHAT)
-        files = [file for split in found.values() for file in split]
-    elif path.suffix.lower() == ".npz":
-        files = [path]
-    else:
-        raise UserError(f"--manual_dir={path} is one file: give a folder of {_WHAT}")
+        files = [file for split in builder_class.find_files(path).values() for file in split]
     builder_config = AudioFolderConfig(
         name=fingerprint(files, config.sample_rate, config.skip_bad_records),
         path=str(path),
         sample_rate=config.sample_rate,
         skip_bad_records=config.skip_bad_records,
     )
-
-    def read(builder: Any) -> Dataset:
-        return sound_dataset(
-            "audio_folder", builder, config, title=f"audio_folder/{path.stem or path}"
-        )
-
+    name = builder_class.name
     return read_prepared(
-        "audio_folder",
-        lambda root: AudioFolder(data_dir=root, config=builder_config),
+        name,
+        lambda root: builder_class(data_dir=root, config=builder_config),
         config.data_dir,
-        read,
+        lambda builder: sound_dataset(name, builder, config, title=title),
         advice="see that the folder can be written and has room, or choose another --data_dir",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -58,12 +57,12 @@ def split_files(folder: Path, suffixes: Collection[str], what: str) -> Files:
     return found
 
 
-def split_by_rule(folder: Path, files: Sequence[Path], what: str) -> Files:
-    """Splits n files 80/10/10, always alike.
+def split_by_rule(folder: Path, files: Sequence[Path], what: str, one_in: int = 10) -> Files:
+    """Splits n files, always alike: one in ten for test and as many for validation.
 
     They are sorted by their path within the folder and put into the order of
-    `numpy.random.RandomState(0).permutation(n)`, which numpy has frozen; the last max(1, n // 10)
-    are for test, the max(1, n // 10) before these for validation.
+    `numpy.random.RandomState(0).permutation(n)`, which numpy has frozen; the last n // one_in (at
+    least one) are for test, the n // one_in (at least one) before these for validation.
 
     Raises:
       UserError: fewer than 3 files.
@@ -74,33 +73,13 @@ def split_by_rule(folder: Path, files: Sequence[Path], what: str) -> Files:
             "training, validation and test"
         )
     files = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
-    held_out = max(1, len(files) // 10)
-    order = np.random.RandomState(0).permutation(len(files))
+    parts = parts_by_rule(len(files), one_in)
+    return {split: [files[k] for k in part] for split, part in parts.items()}
+
+
+def parts_by_rule(count: int, one_in: int = 10) -> dict[str, list[int]]:
+    """Which of `count` things, at least 3, are in each split; see `split_by_rule`."""
+    held_out = max(1, count // one_in)
+    order = np.random.RandomState(0).permutation(count)
     parts = np.split(order, [-2 * held_out, -held_out])
-    return {
-        split: [files[k] for k in sorted(part)]
-        for split, part in zip(SPLIT_NAMES, parts, strict=True)
-    }
-
-
-def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
-    """For each file that holds the same bytes as one before it, that one."""
-    by_size: dict[int, list[Path]] = {}
-    for path in files:
-        by_size.setdefault(path.stat().st_size, []).append(path)
-    copies, seen = {}, dict[bytes, Path]()
-    for size, group in by_size.items():
-        for path in group if size and len(group) > 1 else ():
-            digest = _digest(path)
-            if digest in seen:
-                copies[path] = seen[digest]
-            seen.setdefault(digest, path)
-    return copies
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.digest()
+    return {split: sorted(part.tolist()) for split, part in zip(SPLIT_NAMES, parts, strict=True)}

@@ -25,8 +25,9 @@ from zforcing_tf.data import mnist_files
 from zforcing_tf.data.images import image_dataset, steps_per_image
 from zforcing_tf.data.mnist_files import IMAGE_SHAPE, Images
 from zforcing_tf.data.own_files import fingerprint, given_path
+from zforcing_tf.data.prepared import read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset
-from zforcing_tf.data.tfds_images import read_images
+from zforcing_tf.data.stored import store
 
 COUNTS = (50000, 10000, 10000)
 """Images for training, validation and testing."""
@@ -61,9 +62,7 @@ class StaticMnist(tfds.core.GeneratorBasedBuilder):
                 {
                     # A PNG for each of 70,000 images would take minutes.
                     "image": tfds.features.Tensor(
-                        shape=(*IMAGE_SHAPE, 1),
-                        dtype=np.uint8,
-                        encoding=tfds.features.Encoding.BYTES,
+                        shape=IMAGE_SHAPE, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
                     )
                 }
             ),
@@ -87,7 +86,7 @@ class StaticMnist(tfds.core.GeneratorBasedBuilder):
         for key, grey in enumerate(images):
             # One image after the other gives the same numbers as all at once.
             ones = random.random_sample(IMAGE_SHAPE) * 255 < grey
-            yield key, {"image": ones.astype(np.uint8)[..., None]}
+            yield key, {"image": ones.astype(np.uint8)}
 
 
 def load(config: DataConfig) -> Dataset:
@@ -98,10 +97,17 @@ def load(config: DataConfig) -> Dataset:
     builder_config = StaticMnistConfig(
         name=fingerprint(files, COUNTS), path=str(path), counts=COUNTS
     )
-    images = read_images(
+
+    def read(builder: Any) -> Dataset:
+        stored = store(
+            "mnist", builder, "images", lambda r: r["image"][None], IMAGE_SHAPE, np.uint8
+        )
+        return image_dataset("mnist", stored.values, num_steps)
+
+    return read_prepared(
         "static_mnist",
         lambda root: StaticMnist(data_dir=root, config=builder_config),
         config.data_dir,
+        read,
         advice="see that the folder can be written and has room, or choose another --data_dir",
     )
-    return image_dataset("mnist", images, num_steps)

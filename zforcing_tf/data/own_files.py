@@ -54,3 +54,26 @@ def fingerprint(files: Sequence[Path], *settings: object) -> str:
         digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     digest.update(repr(settings).encode())
     return digest.hexdigest()[:16]
+
+
+def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
+    """For each file that holds the same bytes as one before it, that one."""
+    by_size: dict[int, list[Path]] = {}
+    for path in files:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    copies, seen = {}, dict[bytes, Path]()
+    for size, group in by_size.items():
+        for path in group if size and len(group) > 1 else ():
+            digest = _digest(path)
+            if digest in seen:
+                copies[path] = seen[digest]
+            seen.setdefault(digest, path)
+    return copies
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.digest()

@@ -50,8 +50,10 @@ class ArrayFile:
             raise UserError(f"{path} is a pickled file, {_PICKLED}")
         if not self._single and not zipfile.is_zipfile(path):
             raise UserError(f"{path} is neither an npz nor an npy file, or is cut off: give {what}")
-        with self._damage_named():
-            self.names = ("",) if self._single else tuple(self._archive().files)
+        self.names: tuple[str, ...] = ("",)
+        if not self._single:
+            with self._damage_named(), path.open("rb") as file:
+                self.names = tuple(np.load(file, allow_pickle=False).files)
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """One array.
@@ -63,10 +65,10 @@ class ArrayFile:
         with self._damage_named():
             try:
                 if self._single:
-                    array = np.load(self.path, "r", allow_pickle=False)
+                    array = np.lib.format.open_memmap(self.path, mode="r")
                 else:
-                    with self._archive() as archive:
-                        array = archive[name]
+                    with self.path.open("rb") as file:
+                        array = np.load(file, allow_pickle=False)[name]
             except ValueError as error:
                 if "allow_pickle" not in str(error) and "Python objects" not in str(error):
                     raise
@@ -76,9 +78,6 @@ class ArrayFile:
     def where(self, name: str) -> str:
         """An array in a sentence."""
         return f"array {name!r} of {self.path}" if name else f"the array of {self.path}"
-
-    def _archive(self) -> Any:
-        return np.load(self.path, allow_pickle=False)
 
     @contextlib.contextmanager
     def _damage_named(self) -> Iterator[None]:

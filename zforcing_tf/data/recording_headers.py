@@ -6,7 +6,7 @@ It reads what is there of a file that ends too early, and of a compressed one sa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from zforcing_tf.errors import UserError
 
@@ -40,8 +40,8 @@ def check_header(path: Path) -> None:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(12)
-            if start[:4] in (b"RIFF", b"RIFX") and start[8:] == b"WAVE":
-                end = _riff_end(file, "little" if start[:4] == b"RIFF" else "big")
+            if start[:4] in (b"RIFF", b"RIFX", b"RF64") and start[8:] == b"WAVE":
+                end = _riff_end(file, "big" if start[:4] == b"RIFX" else "little")
             elif start.startswith(b"NIST_1A"):
                 end = _sphere_end(path, file)
             elif start.startswith(b"OggS"):
@@ -62,13 +62,17 @@ def check_header(path: Path) -> None:
         )
 
 
-def _riff_end(file: BinaryIO, order: str) -> int:
+def _riff_end(file: BinaryIO, order: Literal["little", "big"]) -> int:
     """Where the samples of a RIFF file end by its header; 0 if it does not say."""
+    long_length = 0
     while len(head := file.read(8)) == 8:
-        length = int.from_bytes(head[4:], "little" if order == "little" else "big")
+        start, length = file.tell(), int.from_bytes(head[4:], order)
+        if head[:4] == b"ds64":  # of RF64: the lengths that 32 bits do not hold
+            long_length = int.from_bytes(file.read(16)[8:], order)
         if head[:4] == b"data":
-            return 0 if length >= _UNKNOWN_LENGTH else file.tell() + length
-        file.seek(length + length % 2, 1)
+            length = long_length or length
+            return start + length if long_length or length < _UNKNOWN_LENGTH else 0
+        file.seek(start + length + length % 2)
     return 0
 
 

@@ -6,7 +6,7 @@ Which container a file is, its header says and not its name: the wav files of TI
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zforcing_tf.data.description import FULL_SCALE
+from zforcing_tf.data.own_files import find_copies
 from zforcing_tf.data.recording_headers import BadRecordingError, check_header
 from zforcing_tf.errors import UserError
 
@@ -39,7 +40,7 @@ class Recording(NamedTuple):
     sample_rate: int
 
 
-def read_recording(path: Path, sample_rate: int = 0) -> Recording:
+def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> Recording:
     """Reads one recording.
 
     What has more than 16 bits is rounded, what is louder than full scale clipped.
@@ -47,6 +48,7 @@ def read_recording(path: Path, sample_rate: int = 0) -> Recording:
     Args:
       path: wav (RIFF or NIST SPHERE), flac, ogg, mp3 or whatever else libsndfile reads.
       sample_rate: rate wanted, to which the recording is resampled; 0: as it is.
+      mix_down: whether the mean of several channels is taken.
 
     Raises:
       BadRecordingError: it is no readable recording of one channel with at least one sample, or
@@ -57,7 +59,7 @@ def read_recording(path: Path, sample_rate: int = 0) -> Recording:
     check_header(path)
     try:
         with soundfile.SoundFile(path) as file:
-            if file.channels != 1:
+            if file.channels != 1 and not mix_down:
                 raise BadRecordingError(
                     path,
                     f"has {file.channels} channels instead of one",
@@ -98,13 +100,15 @@ def _soundfile() -> Any:
 
 
 def _blocks(path: Path, file: Any) -> Iterator[Samples]:
-    short = file.subtype in _SHORT_SUBTYPES
+    short = file.subtype in _SHORT_SUBTYPES and file.channels == 1
     start = 0
     while len(block := file.read(_BLOCK, dtype="int16" if short else "float32")):
         if short:
             yield block
             start += len(block)
             continue
+        if block.ndim == 2:
+            block = block.mean(axis=1)
         finite = np.isfinite(block)
         if not finite.all():
             place = int(np.argmin(finite))
@@ -174,33 +178,37 @@ class RecordingReader:
       sample_rate: to which recordings are resampled; 0: as the first is, and then all others must
         be the same.
       skip_bad_records: whether bad recordings are left out, or are errors.
+      mix_down: see `read_recording`.
     """
 
-    def __init__(self, folder: Path, sample_rate: int, skip_bad_records: bool):
+    def __init__(
+        self, folder: Path, sample_rate: int, skip_bad_records: bool, mix_down: bool = False
+    ):
         self.sample_rate = sample_rate
         self.skipped: list[str] = []
         self._folder = folder
         self._skip = skip_bad_records
         self._as_they_are = not sample_rate
+        self._mix_down = mix_down
         self._first: Path | None = None
         self._copies: Mapping[Path, Path] = {}
 
-    def refuse_copies(self, copies: Mapping[Path, Path]) -> None:
-        """Makes copies bad recordings.
-
-        Args:
-          copies: for each file that is the same as another, that one, as of
-            `file_splits.find_copies`.
+    def refuse_copies(self, files: Sequence[Path]) -> None:
+        """Makes each file that holds the same bytes as one before it a bad recording.
 
         Raises:
-          BadRecordingError: there is a copy, and bad recordings are errors.
+          BadRecordingError: there is one, and bad recordings are errors.
         """
-        self._copies = copies
-        if copies and not self._skip:
-            raise self._copy_error(next(iter(copies)))
+        self._copies = find_copies(files)
+        if self._copies and not self._skip:
+            raise self._copy_error(next(iter(self._copies)))
 
-    def read(self, split: str, files: Iterable[Path]) -> Iterator[tuple[str, Samples]]:
-        """The path within the folder and the samples of each good recording.
+    def name(self, path: Path) -> str:
+        """Path of a recording within the folder."""
+        return path.relative_to(self._folder).as_posix()
+
+    def read(self, split: str, files: Iterable[Path]) -> Iterator[tuple[Path, Samples]]:
+        """Each good recording and its samples.
 
         Raises:
           BadRecordingError: see `read_recording`; or a copy, or another rate.
@@ -208,17 +216,16 @@ class RecordingReader:
         """
         good, last = False, ""
         for path in files:
-            name = path.relative_to(self._folder).as_posix()
             try:
                 samples = self._read(path)
             except BadRecordingError as error:
                 if not self._skip:
                     raise
-                last = f"{name}: {error.reason}"
+                last = f"{self.name(path)}: {error.reason}"
                 self.skipped.append(last)
                 continue
             good = True
-            yield name, samples
+            yield path, samples
         if not good:
             raise UserError(
                 f"no recording of split {split!r} of {self._folder} can be used ({last}): give at "
@@ -228,7 +235,8 @@ class RecordingReader:
     def _read(self, path: Path) -> Samples:
         if path in self._copies:
             raise self._copy_error(path)
-        samples, rate = read_recording(path, 0 if self._as_they_are else self.sample_rate)
+        wanted = 0 if self._as_they_are else self.sample_rate
+        samples, rate = read_recording(path, wanted, self._mix_down)
         if self._first is None:
             self._first, self.sample_rate = path, rate
         if rate != self.sample_rate:
@@ -241,5 +249,7 @@ class RecordingReader:
 
     def _copy_error(self, path: Path) -> BadRecordingError:
         return BadRecordingError(
-            path, f"is a copy of {self._copies[path]}", "remove one of them, or --skip_bad_records"
+            path,
+            f"is a copy of {self._copies[path]}",
+            "remove one of them, or leave copies out with --skip_bad_records",
         )

@@ -10,6 +10,8 @@ import dataclasses
 import difflib
 import importlib
 
+from absl import logging
+
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.spec import Dataset
 from zforcing_tf.data.validation import validate
@@ -17,18 +19,23 @@ from zforcing_tf.errors import UserError
 
 # Modules, not functions: TensorFlow Datasets takes seconds to import and is not always needed.
 _LOADERS = {
+    "array": "zforcing_tf.data.array",
     "audio_folder": "zforcing_tf.data.audio_folder",
     "binarized_mnist": "zforcing_tf.data.binarized_mnist",
+    "blizzard": "zforcing_tf.data.blizzard",
     "digits": "zforcing_tf.data.digits",
+    "imdb_reviews": "zforcing_tf.data.imdb_reviews",
+    "librispeech": "zforcing_tf.data.librispeech",
     "linear_gaussian": "zforcing_tf.data.linear_gaussian",
     "mnist": "zforcing_tf.data.mnist",
     "piano_roll": "zforcing_tf.data.piano_roll",
     "text_file": "zforcing_tf.data.text_file",
+    "timit": "zforcing_tf.data.timit",
 }
 
 
 def dataset_names() -> tuple[str, ...]:
-    """All names that `--dataset` accepts, sorted."""
+    """All names that `--dataset` accepts, sorted; beside these it accepts `tfds:<name>`."""
     return tuple(sorted(_LOADERS))
 
 
@@ -45,12 +52,18 @@ def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
     name = config.dataset
-    if name not in _LOADERS:
+    module = "zforcing_tf.data.named" if name.startswith("tfds:") else _LOADERS.get(name)
+    if module is None:
         close = difflib.get_close_matches(name, _LOADERS, n=1)
         hint = f"did you mean {close[0]!r}? Known" if close else "known"
-        raise UserError(f"unknown dataset {name!r}: {hint} are {', '.join(dataset_names())}")
-    dataset: Dataset = importlib.import_module(_LOADERS[name]).load(config)
+        raise UserError(
+            f"unknown dataset {name!r}: {hint} are {', '.join(dataset_names())}, and with tfds: "
+            "before it each name of TensorFlow Datasets"
+        )
+    dataset: Dataset = importlib.import_module(module).load(config)
     validate(dataset, config.max_length)
+    for note in dataset.notes:
+        logging.info("%s", note)
     if config.chunk_evaluation:
         validation, test = (s.cut(config.chunk_length) for s in dataset.splits[1:])
         dataset = dataclasses.replace(dataset, validation=validation, test=test)

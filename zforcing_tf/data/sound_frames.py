@@ -17,6 +17,9 @@ from zforcing_tf.errors import UserError
 
 MU_LAW_BITS = 16
 
+SAMPLES = {"shape": (None,), "dtype": np.int16, "encoding": "bytes"}
+"""Arguments of the feature `tfds.features.Tensor` of samples: kept exactly, in two bytes each."""
+
 
 def sound_dataset(
     name: str,

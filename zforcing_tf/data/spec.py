@@ -200,6 +200,7 @@ class Dataset:
       validation: sequences.
       test: sequences.
       skipped: records left out because they were bad, each with the reason.
+      notes: what else a user should know of how it was made, a line each.
     """
 
     spec: DataSpec
@@ -207,6 +208,7 @@ class Dataset:
     validation: Split
     test: Split
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:

@@ -32,6 +32,7 @@ IN_MEMORY_BYTES = 2**30
 """Frames of a dataset up to which it is held in memory."""
 
 _BLOCK = 4096  # rows
+_RECORDS = 64
 
 Record = Mapping[str, Any]
 Rows = Callable[[Record], npt.NDArray[Any]]
@@ -95,6 +96,7 @@ def store(
     dtype: npt.DTypeLike,
     splits: Mapping[str, str] | None = None,
     advice: str = "give more or longer recordings, or a smaller step",
+    feature: str = "",
 ) -> Stored:
     """Rows of a prepared dataset, written down on first use.
 
@@ -108,6 +110,7 @@ def store(
       dtype: of a row.
       splits: what the builder calls each split of `SPLIT_NAMES`, if otherwise.
       advice: what to do about a split without any row, the end of a sentence.
+      feature: the one of a record that is read; empty: all.
 
     Raises:
       UserError: a split without any row.
@@ -115,7 +118,8 @@ def store(
     folder = Path(builder.data_dir) / form
     if not folder.exists():
         names = splits or {split: split for split in SPLIT_NAMES}
-        folder = _write(builder, folder, rows, frame_shape, dtype, names)
+        found = {split: records(builder, names[split], feature) for split in SPLIT_NAMES}
+        folder = _write(folder, found, rows, frame_shape, dtype)
     text = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
     stored = Stored(
         {split: _mapped(folder / f"{split}.values.npy") for split in SPLIT_NAMES},
@@ -143,12 +147,11 @@ _temporary: list[tempfile.TemporaryDirectory[str]] = []  # until the process end
 
 
 def _write(
-    builder: Any,
     folder: Path,
+    found: Mapping[str, Iterator[Record]],
     rows: Rows,
     frame_shape: tuple[int, ...],
     dtype: npt.DTypeLike,
-    names: Mapping[str, str],
 ) -> Path:
     logging.info("writing sequences to %s (once)", folder)
     try:
@@ -165,9 +168,7 @@ def _write(
         folder = staging
     try:
         statistics = {
-            split: _write_split(
-                records(builder, names[split]), split, staging, rows, frame_shape, dtype
-            )._asdict()
+            split: _write_split(found[split], split, staging, rows, frame_shape, dtype)._asdict()
             for split in SPLIT_NAMES
         }
         (staging / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
@@ -217,10 +218,44 @@ def _write_split(
     return Statistics(mean, variance**0.5, least if count else 0.0, greatest if count else 0.0)
 
 
-def records(builder: Any, split: str) -> Iterator[Record]:
-    """The records of a split of a prepared `tfds.core.DatasetBuilder`, in their order."""
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """What `make` returns, which `json` can write, from a file if it was made before.
+
+    The file appears as a whole. Where none can be written it is made again the next time.
+    """
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    made = make()
+    with (
+        contextlib.suppress(OSError),
+        tempfile.TemporaryDirectory(prefix=".kept.", dir=path.parent) as staging,
+    ):
+        written = Path(staging) / path.name
+        written.write_text(json.dumps(made), encoding="utf-8")
+        os.replace(written, path)
+    return made
+
+
+def records(builder: Any, split: str, feature: str = "") -> Iterator[Record]:
+    """The records of a split of a prepared `tfds.core.DatasetBuilder`, in their order.
+
+    Args:
+      builder: see above.
+      split: its name.
+      feature: the one that is read; empty: all.
+    """
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     # One file after the other: the order of the records.
     config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    yield from tfds.as_numpy(builder.as_dataset(split=split, read_config=config))
+    only = tfds.decode.PartialDecoding({feature: True}) if feature else None
+    found = builder.as_dataset(split=split, read_config=config, decoders=only)
+    specs = tf.nest.flatten(found.element_spec)
+    if not all(isinstance(s, tf.TensorSpec) and s.shape.is_fully_defined() for s in specs):
+        yield from tfds.as_numpy(found)
+        return
+    # Records of equal shapes, such as texts and images, are many: some at once take less time.
+    for some in tfds.as_numpy(found.batch(_RECORDS)):
+        for k in range(len(tf.nest.flatten(some)[0])):
+            yield tf.nest.map_structure(lambda values, k=k: values[k], some)

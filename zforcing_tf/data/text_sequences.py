@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import tempfile
+import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from absl import logging
 
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.description import Text
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec
-from zforcing_tf.data.stored import Record, records, store
+from zforcing_tf.data.stored import Record, kept, records, store
 from zforcing_tf.data.vocabulary import Encoder, Tokeniser, vocabulary_of
 from zforcing_tf.errors import UserError
 
@@ -68,14 +64,14 @@ def text_dataset(
         f"{feature}_{config.tokens}s_{config.vocabulary_size}_{config.min_tokens}_"
         f"{config.max_tokens}" + "_lower_case" * config.lower_case
     )
-    path = Path(builder.data_dir) / f"{form}.json"
-    vocabulary = _read(path)
-    if vocabulary is None:
+
+    def most_frequent() -> tuple[str, ...]:
         counts: Counter[str] = Counter()
-        for record in records(builder, names["train"]):
+        for record in records(builder, names["train"], feature):
             counts.update(taken(record))
-        vocabulary = vocabulary_of(counts, config.vocabulary_size)
-        _write(path, vocabulary)
+        return vocabulary_of(counts, config.vocabulary_size)
+
+    vocabulary = tuple(kept(Path(builder.data_dir) / f"{form}.json", most_frequent))
     text = Text(vocabulary, config.tokens, split_punctuation)
     encoder = Encoder(text)
 
@@ -92,50 +88,29 @@ def text_dataset(
         np.int32,
         names,
         advice="give more texts, or other limits with --min_tokens and --max_tokens",
+        feature=feature,
     )
     dataset = stored.dataset(
         lambda longest: DataSpec(title or name, "symbol", len(vocabulary), longest, text=text),
         lambda symbols: symbols,
     )
-    _log(dataset, builder, names, config)
-    return dataset
+    examples = {split: builder.info.splits[names[split]].num_examples for split in SPLIT_NAMES}
+    return dataclasses.replace(dataset, notes=tuple(_notes(dataset, text, examples, config)))
 
 
-def _log(dataset: Dataset, builder: Any, names: Mapping[str, str], config: DataConfig) -> None:
-    text = dataset.spec.text
-    assert text is not None
+def _notes(
+    dataset: Dataset, text: Text, examples: Mapping[str, int], config: DataConfig
+) -> Iterator[str]:
+    name = dataset.spec.name
     if len(text.vocabulary) < config.vocabulary_size:
-        logging.info(
-            "%s has a vocabulary of %d, all that its training texts hold; --vocabulary_size=%d "
-            "leaves room for more",
-            dataset.spec.name,
-            len(text.vocabulary),
-            config.vocabulary_size,
+        yield (
+            f"{name}: the training texts hold {len(text.vocabulary)} symbols, </s> and <unk> among "
+            f"them, fewer than --vocabulary_size={config.vocabulary_size}"
         )
     for split in dataset.splits:
         unknown = sum(int((symbols == text.unknown).sum()) for _, symbols in split.blocks())
-        tokens = split.num_frames - split.num_sequences
-        logging.info(
-            "%s %s: %d texts, %d tokens, %.1f %% of them unknown; left out for their length: %d",
-            dataset.spec.name,
-            split.name,
-            split.num_sequences,
-            tokens,
-            100 * unknown / tokens,
-            builder.info.splits[names[split.name]].num_examples - split.num_sequences,
+        yield (
+            f"{name} {split.name}: {split.num_sequences} texts, {split.num_frames} tokens, "
+            f"</s> counted, {100 * unknown / split.num_frames:.1f} % of them unknown; "
+            f"{examples[split.name] - split.num_sequences} texts left out for their length"
         )
-
-
-def _read(path: Path) -> tuple[str, ...] | None:
-    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-
-def _write(path: Path, vocabulary: tuple[str, ...]) -> None:
-    """Whole or not at all. Where nothing can be written it is counted again the next time."""
-    with (
-        contextlib.suppress(OSError),
-        tempfile.TemporaryDirectory(prefix=".vocabulary.", dir=path.parent) as staging,
-    ):
-        written = Path(staging) / path.name
-        written.write_text(json.dumps(vocabulary), encoding="utf-8")
-        os.replace(written, path)

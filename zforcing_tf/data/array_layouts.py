@@ -1,0 +1,192 @@
+"""Sequences in the arrays of users, and which are for training, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from zforcing_tf.data.file_splits import parts_by_rule
+from zforcing_tf.data.plain_arrays import ArrayFile
+from zforcing_tf.data.spec import SPLIT_NAMES, DataKind
+from zforcing_tf.errors import UserError
+
+LAYOUT = (
+    "an npz file with the arrays train, validation and test, each [sequences, steps, numbers], or "
+    "with one array x that is split by rule, or an npy file"
+)
+_NAMES = {"train": ("train",), "validation": ("validation", "valid"), "test": ("test",)}
+
+
+class SequenceArray:
+    """The sequences of one array.
+
+    Args:
+      file: the file.
+      name: of the array, `[N, T, D]` or `[N, T]`; or, the sequences one after the other, `[R, D]`
+        or `[R]`.
+      lengths_name: of the array of the steps of each sequence, `[N]`, if there is one. The rows
+        are taken to be those of all sequences, one after the other, if it sums to R.
+
+    Raises:
+      UserError: a shape or type that cannot be used, or lengths that do not fit.
+    """
+
+    def __init__(self, file: ArrayFile, name: str, lengths_name: str | None) -> None:
+        self.where = file.where(name)
+        self.values = file.read(name)
+        shape = self.values.shape
+        if self.values.dtype.kind not in "buif":
+            raise UserError(f"{self.where} is {self.values.dtype}: give numbers")
+        if not self.values.size:
+            raise UserError(f"{self.where} is empty, of shape {list(shape)}: give sequences")
+        self._starts: npt.NDArray[np.int64] | None = None
+        if lengths_name is None:
+            if self.values.ndim not in (2, 3):
+                raise UserError(
+                    f"{self.where} has the shape {list(shape)}: give [sequences, steps, numbers] "
+                    f"or [sequences, steps], or with the steps of each sequence in {name}_lengths "
+                    "all sequences one after the other"
+                )
+            self.lengths = np.full(len(self.values), shape[1], np.int64)
+            return
+        where, lengths = file.where(lengths_name), file.read(lengths_name)
+        if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not lengths.size:
+            raise UserError(
+                f"{where} is {lengths.dtype} of shape {list(lengths.shape)}: give one integer for "
+                "each sequence, its steps"
+            )
+        self.lengths = lengths.astype(np.int64)
+        self._check_lengths(where)
+
+    def _check_lengths(self, where: str) -> None:
+        shape, lengths = self.values.shape, self.lengths
+        if lengths.min() < 1:
+            sequence = int(np.argmax(lengths < 1))
+            raise UserError(
+                f"{where} says that sequence {sequence} has {lengths[sequence]} steps: leave out "
+                "what has none"
+            )
+        total = int(lengths.sum())
+        if self.values.ndim < 3 and total == shape[0]:
+            self._starts = np.cumsum(lengths) - lengths
+            return
+        padded = self.values.ndim in (2, 3) and len(lengths) == shape[0]
+        if padded and lengths.max() > shape[1]:
+            sequence = int(np.argmax(lengths > shape[1]))
+            raise UserError(
+                f"{where} says that sequence {sequence} has {lengths[sequence]} steps, but "
+                f"{self.where} has {shape[1]}: give the steps of each sequence without padding"
+            )
+        if not padded:
+            raise UserError(
+                f"{where} has {len(lengths)} lengths that sum to {total}, but {self.where} is of "
+                f"shape {list(shape)}: give a length for each sequence of [sequences, steps, ...], "
+                "or lengths that sum to its rows"
+            )
+
+    @property
+    def frame_size(self) -> int:
+        """D; 1 where the array has no such axis."""
+        axes = 1 if self._starts is not None else 2
+        return self.values.shape[axes] if self.values.ndim > axes else 1
+
+    def rows(self, index: int) -> npt.NDArray[Any]:
+        """One sequence, [T, D]."""
+        length = self.lengths[index]
+        if self._starts is None:
+            found = self.values[index, :length]
+        else:
+            found = self.values[self._starts[index] : self._starts[index] + length]
+        return found.reshape(length, self.frame_size)
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return (self.rows(index) for index in range(len(self.lengths)))
+
+
+class ArraySplits(NamedTuple):
+    """Sequences of each split, as an array and which of its sequences; and what they hold."""
+
+    parts: dict[str, tuple[SequenceArray, Sequence[int]]]
+    kind: DataKind
+    frame_size: int
+
+
+def read_splits(path: Path, feature: str = "") -> ArraySplits:
+    """The sequences of a file.
+
+    - If `feature` is empty and there are the arrays train, validation (or valid) and test, each is
+      a split; the steps of their sequences are in train_lengths and so on, if they differ.
+    - Else the array `feature`, or x, is split as `file_splits.parts_by_rule` says; the steps of its
+      sequences are in x_lengths or lengths, if they differ.
+
+    Frames are symbols if the arrays are integers, zeros and ones if they are boolean or 8 bits that
+    are all 0 or 1, else real numbers.
+
+    Raises:
+      UserError: the file is damaged, is pickled, or holds something else.
+    """
+    file = ArrayFile(path, LAYOUT)
+    given = {split: [n for n in names if n in file.names] for split, names in _NAMES.items()}
+    if not feature and any(given.values()) and "x" not in file.names:
+        for split, names in given.items():
+            if len(names) != 1:
+                wanted = " or ".join(_NAMES[split])
+                state = "both the arrays" if names else "has no array"
+                raise UserError(f"{path} {state} {wanted}: give one, beside those of other splits")
+        arrays = {split: _array(file, names[0]) for split, names in given.items()}
+        parts = {split: (array, range(len(array.lengths))) for split, array in arrays.items()}
+        return ArraySplits(dict(parts), *_layout(path, list(arrays.values())))
+    name = file.names[0] if file.names == ("",) else feature or "x"
+    if name not in file.names:
+        known = ", ".join(file.names) or "nothing"
+        raise UserError(
+            f"{path} has no array {name!r} but {known}: choose one with --feature, or give {LAYOUT}"
+        )
+    array = _array(file, name, "lengths")
+    if len(array.lengths) < len(SPLIT_NAMES):
+        raise UserError(
+            f"{array.where} holds {len(array.lengths)} sequences: give at least 3, one for each of "
+            "training, validation and test"
+        )
+    chosen = parts_by_rule(len(array.lengths))
+    return ArraySplits({s: (array, chosen[s]) for s in SPLIT_NAMES}, *_layout(path, [array]))
+
+
+def _array(file: ArrayFile, name: str, *others: str) -> SequenceArray:
+    names = [n for n in (f"{name}_lengths", *others) if n in file.names]
+    return SequenceArray(file, name, names[0] if names else None)
+
+
+def _layout(path: Path, arrays: Sequence[SequenceArray]) -> tuple[DataKind, int]:
+    """What frames hold, and how many numbers."""
+    sizes = [array.frame_size for array in arrays]
+    if len(set(sizes)) > 1:
+        raise UserError(
+            f"the frames of {path} have {sizes[0]}, {sizes[1]} and {sizes[2]} numbers in train, "
+            "validation and test: give as many in each"
+        )
+    types = {_TYPES[array.values.dtype.kind] for array in arrays}
+    if len(types) > 1:
+        found = ", ".join(str(array.values.dtype) for array in arrays)
+        raise UserError(
+            f"the arrays of {path} are of the types {found}: give booleans (zeros and ones), "
+            "integers (symbols) or floating-point numbers in all of them"
+        )
+    if types == {"real"}:
+        return "real", sizes[0]
+    eight_bits = all(array.values.dtype in (np.bool_, np.uint8) for array in arrays)
+    if eight_bits and all((rows <= 1).all() for array in arrays for rows in array):
+        return "binary", sizes[0]
+    if sizes[0] > 1:
+        raise UserError(
+            f"{arrays[0].where} holds integers in frames of {sizes[0]} numbers: give [sequences, "
+            "steps] for symbols, floating-point numbers for quantities, or booleans"
+        )
+    return "symbol", 1
+
+
+_TYPES = {"b": "boolean", "u": "integer", "i": "integer", "f": "real"}

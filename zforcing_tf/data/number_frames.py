@@ -1,0 +1,84 @@
+"""Frames of numbers or symbols as they come, without any preparation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zforcing_tf.data.spec import DataKind, Dataset, DataSpec
+from zforcing_tf.data.stored import Stored
+
+DTYPES: dict[DataKind, type[np.generic]] = {
+    "real": np.float32,
+    "binary": np.uint8,
+    "symbol": np.int32,
+}
+"""How rows are stored."""
+
+
+def fault(rows: npt.NDArray[Any], kind: DataKind) -> str:
+    """The first number of a sequence that cannot be used and its step, or nothing.
+
+    Args:
+      rows: [T, ...].
+      kind: what they are to be.
+    """
+    if kind == "real":
+        with np.errstate(over="ignore", invalid="ignore"):
+            good, reason = np.isfinite(rows.astype(np.float32)), "is no finite number of 32 bits"
+    elif kind == "binary":
+        good, reason = (rows == 0) | (rows == 1), "is neither 0 nor 1"
+    else:
+        good = (rows >= 0) & (rows < np.iinfo(np.int32).max)
+        reason = "is no symbol: these count from 0"
+    if good.all():
+        return ""
+    place: tuple[Any, ...] = np.unravel_index(int(np.argmin(good)), good.shape)
+    return f"holds {rows[place]} in step {place[0]}, which {reason}"
+
+
+def number_dataset(
+    stored: Stored,
+    title: str,
+    kind: DataKind,
+    frame_size: int,
+    image_shape: tuple[int, int] | None = None,
+    scale: float = 1.0,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """The dataset of stored rows.
+
+    Args:
+      stored: rows of the type in `DTYPES`.
+      title: name of the dataset in its description.
+      kind: what rows are. Of symbols there are as many as the greatest says.
+      frame_size: D, if they are no symbols.
+      image_shape: see `DataSpec`.
+      scale: by which numbers are divided.
+      notes: see `Dataset`.
+    """
+    if kind == "symbol":
+        frame_size = 1 + int(max(known.greatest for known in stored.statistics.values()))
+
+    def decode(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if kind == "symbol":
+            return rows
+        return rows.astype(np.float32) / np.float32(scale)
+
+    dataset = stored.dataset(
+        lambda longest: DataSpec(title, kind, frame_size, longest, image_shape), decode
+    )
+    if kind == "real":
+        train = stored.statistics["train"]
+        notes = (
+            *notes,
+            f"{title}: real numbers in their own units"
+            + f" / {scale:g}" * (scale != 1)
+            + f", of mean {train.mean / scale:g} and standard deviation "
+            f"{train.standard_deviation / scale:g} over the training split",
+        )
+    return dataclasses.replace(dataset, notes=tuple(notes))
