@@ -91,7 +91,6 @@ def test_text_becomes_lines_under_headings(tmp_path):
         "",
         "a good | film",
         "<unk> film | film film film ...",
-        "",
     ]
 
 

@@ -138,7 +138,7 @@ def test_music_is_drawn_over_seconds_and_keys(tmp_path, panels):
     x[0, :4, 60 - 21] = 1
     x[0, 4:6, 81 - 21] = 0.4
     drawn(tmp_path / "a.png", [row_of(x, given=3, length=7)], MUSIC)
-    ((((axis,),),),) = (panels,)
+    ((((axis,),),),) = panels
     (image,) = axis.get_images()
     assert image.get_extent() == [0, 3.5, 56.5, 84.5]
     assert axis.get_ylim() == (56.5, 84.5)

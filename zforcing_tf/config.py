@@ -248,10 +248,7 @@ class RunConfig(Section):
     )
     keep_checkpoints: int = setting(2, "Checkpoints kept.", minimum=1, resumable=True)
     summary_samples: int = setting(
-        16,
-        "Samples drawn for TensorBoard each epoch; 4 at most of sound, music and text.",
-        minimum=0,
-        resumable=True,
+        16, "For TensorBoard, each epoch (of sound, music, text: 4).", minimum=0, resumable=True
     )
 
 
