@@ -124,7 +124,8 @@ def read_splits(path: Path, feature: str = "") -> ArraySplits:
     """The sequences of a file.
 
     - If `feature` is empty and there are the arrays train, validation (or valid) and test, each is
-      a split, whatever else there is; the steps of their sequences are in train_lengths and so on, if they differ.
+      a split, whatever else there is; the steps of their sequences are in train_lengths and so on,
+      if they differ.
     - Else the array `feature`, or x, is split as `file_splits.parts_by_rule` says; the steps of its
       sequences are in x_lengths or lengths, if they differ.
 

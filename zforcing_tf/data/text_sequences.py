@@ -121,5 +121,6 @@ def _notes(
         yield (
             f"{name} {split.name}: {split.num_sequences} texts, {split.num_frames} tokens, "
             f"</s> counted, {100 * unknown / split.num_frames:.1f} % of them unknown; "
-            f"{examples[split.name] - split.num_sequences} texts left out for their length or encoding"
+            f"{examples[split.name] - split.num_sequences} texts left out for their length or "
+            "encoding"
         )
