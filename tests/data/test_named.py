@@ -248,8 +248,8 @@ def test_not_finite(root: Path) -> None:
     with pytest.raises(UserError) as error:
         load(root, "every_kind/bad", "series")
     assert str(error.value) == (
-        "record 1 of split train holds nan in step 2, which is no finite number of 32 bits (both "
-        "counted from 0), in feature 'series' of dataset 'every_kind/bad': repair the dataset, or "
+        "record 1 of split train holds nan in step 2, which is no finite number of 32 bits "
+        "(counted from 0), in feature 'series' of dataset 'every_kind/bad': repair the dataset, or "
         "have such records left out with --skip_bad_records"
     )
     with pytest.raises(UserError, match="record 1 of split valid holds inf in step 1, which is no"):
