@@ -71,7 +71,8 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _paths(folder: Path, row: Row, suffix: str) -> Group:
-    return [folder / f"{_STEMS[row.name]}_{i:02d}{suffix}" for i in range(len(row.x))]
+    width = max(2, len(str(len(row.x) - 1)))
+    return [folder / f"{_STEMS[row.name]}_{i:0{width}d}{suffix}" for i in range(len(row.x))]
 
 
 def _save_sounds(folder: Path, row: Row, sound: Sound) -> Group:
