@@ -195,7 +195,7 @@ def test_not_finite(tmp_path: Path, bad: float) -> None:
         load(path, arrays)
     assert str(error.value) == (
         f"sequence 1 of array 'train' of {path} holds {bad} in step 3, which is no finite number "
-        "of 32 bits (both counted from 0): repair it, or have such sequences left out with "
+        "of 32 bits (counted from 0): repair it, or have such sequences left out with "
         "--skip_bad_records"
     )
     assert not list((tmp_path / "prepared").glob("array/[!.]*/*"))
@@ -340,3 +340,24 @@ def test_pickles_are_not_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a pickled file"):
         registry.load(config(tmp_path / "mine.pkl"))
     assert not witness.exists()
+
+
+def test_splits_go_before_another_array(tmp_path: Path) -> None:
+    """An array x, such as a grid of times, beside the three splits."""
+    given = splits()
+    found = load(tmp_path / "a.npz", splits(x=numbers(7)))
+    assert_sequences(found, {name: list(array) for name, array in given.items()})
+
+
+@pytest.mark.parametrize("number", [-1, 2**20, 1_500_000_000])
+def test_integers_that_can_be_no_symbols(tmp_path: Path, number: int) -> None:
+    x = np.zeros((5, 4), np.int64)
+    x[2, 3] = number
+    with pytest.raises(UserError, match=f"holds {number} in step 3, .* as floating-point numbers"):
+        load(tmp_path / "a.npz", {"x": x})
+
+
+def test_a_single_number_is_no_sequence(tmp_path: Path) -> None:
+    arrays = {"x": np.array(1.5), "x_lengths": np.array([1])}
+    with pytest.raises(UserError, match=r"has the shape \[\]: give \[sequences, steps"):
+        load(tmp_path / "a.npz", arrays)

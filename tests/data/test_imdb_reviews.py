@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -70,6 +71,9 @@ class ImdbSentencesBuilderTest(tfds.testing.DatasetBuilderTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
+        nothing = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(nothing.cleanup)
+        cls.EXAMPLE_DIR = nothing.name
         patch = pytest.MonkeyPatch()
         cls.addClassCleanup(patch.undo)
         patch.setattr(imdb_reviews, "_reviews", lambda root: SmallImdbReviews(data_dir=root))

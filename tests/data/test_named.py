@@ -117,7 +117,7 @@ class TrainAndTest(TrainOnly):
     SPLITS = ("train", "test")
 
 
-class TestOnly(TrainOnly):
+class OnlyTest(TrainOnly):
     SPLITS = ("test",)
 
 
@@ -239,17 +239,17 @@ def test_splits_that_cannot_be_had(root: Path) -> None:
     with pytest.raises(UserError, match="no split test and no split validation, and too few recor"):
         load(root, "train_only/2")
     with pytest.raises(
-        UserError, match="'test_only' has the splits test but no train: choose anot"
+        UserError, match="'only_test' has the splits test but no train: choose anot"
     ):
-        load(root, "test_only")
+        load(root, "only_test")
 
 
 def test_not_finite(root: Path) -> None:
     with pytest.raises(UserError) as error:
         load(root, "every_kind/bad", "series")
     assert str(error.value) == (
-        "record 1 of split train holds nan in step 2, which is no finite number of 32 bits (both "
-        "counted from 0), in feature 'series' of dataset 'every_kind/bad': repair the dataset, or "
+        "record 1 of split train holds nan in step 2, which is no finite number of 32 bits "
+        "(counted from 0), in feature 'series' of dataset 'every_kind/bad': repair the dataset, or "
         "have such records left out with --skip_bad_records"
     )
     with pytest.raises(UserError, match="record 1 of split valid holds inf in step 1, which is no"):

@@ -109,7 +109,7 @@ class Array(tfds.core.GeneratorBasedBuilder):
             sequence = f"sequence {index} of {array.where}"
             if not self.builder_config.skip_bad_records:
                 raise UserError(
-                    f"{sequence} {wrong} (both counted from 0): repair it, or have such sequences "
+                    f"{sequence} {wrong} (counted from 0): repair it, or have such sequences "
                     "left out with --skip_bad_records"
                 )
             self.info.metadata["skipped"].append(f"{path.name}: {sequence} {wrong}")

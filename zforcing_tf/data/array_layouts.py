@@ -59,6 +59,11 @@ class SequenceArray:
                 f"{where} is {lengths.dtype} of shape {list(lengths.shape)}: give one integer for "
                 "each sequence, its steps"
             )
+        if self.values.ndim not in (1, 2, 3):
+            raise UserError(
+                f"{self.where} has the shape {list(shape)}: give [sequences, steps, numbers], or "
+                "all sequences one after the other"
+            )
         self.lengths = lengths.astype(np.int64)
         self._check_lengths(where)
 
@@ -119,7 +124,8 @@ def read_splits(path: Path, feature: str = "") -> ArraySplits:
     """The sequences of a file.
 
     - If `feature` is empty and there are the arrays train, validation (or valid) and test, each is
-      a split; the steps of their sequences are in train_lengths and so on, if they differ.
+      a split, whatever else there is; the steps of their sequences are in train_lengths and so on,
+      if they differ.
     - Else the array `feature`, or x, is split as `file_splits.parts_by_rule` says; the steps of its
       sequences are in x_lengths or lengths, if they differ.
 
@@ -131,7 +137,7 @@ def read_splits(path: Path, feature: str = "") -> ArraySplits:
     """
     file = ArrayFile(path, LAYOUT)
     given = {split: [n for n in names if n in file.names] for split, names in _NAMES.items()}
-    if not feature and any(given.values()) and "x" not in file.names:
+    if not feature and (all(given.values()) or (any(given.values()) and "x" not in file.names)):
         for split, names in given.items():
             if len(names) != 1:
                 wanted = " or ".join(_NAMES[split])

@@ -81,8 +81,9 @@ def _read_idx(path: Path) -> Images:
         raise UserError(f"{path} cannot be read ({error}): copy it anew") from error
     if content[:4] != _IDX_BEGINS:
         raise UserError(f"{path} does not begin as a file of images in the idx format: give {WHAT}")
-    shape = np.frombuffer(content[4:16], ">u4").tolist()
-    if len(shape) != 3 or len(content) != 16 + int(np.prod(shape, dtype=np.int64)):
+    whole = len(content) >= 16
+    shape = np.frombuffer(content[4:16], ">u4").tolist() if whole else []
+    if not whole or len(content) != 16 + int(np.prod(shape, dtype=np.int64)):
         raise UserError(
             f"{path} has {len(content)} bytes, which is not what its beginning says: copy it anew"
         )

@@ -15,6 +15,7 @@ cut from the end of train, test last: a tenth of its records, at least one.
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def _builder(name: str, root: str) -> Any:
 
     try:
         return tfds.builder(name, data_dir=root)
+    except json.JSONDecodeError:  # of files that a preparation left, not of the name
+        raise
     except ValueError as error:  # no such name, or no such configuration
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(
@@ -158,7 +161,7 @@ def _numbers(
     known = kept(Path(builder.data_dir) / f"{form}.survey.json", survey)
     if known["bad"] and not config.skip_bad_records:
         raise UserError(
-            f"{known['bad'][0]} (both counted from 0), in feature {feature!r} of dataset {name!r}: "
+            f"{known['bad'][0]} (counted from 0), in feature {feature!r} of dataset {name!r}: "
             "repair the dataset, or have such records left out with --skip_bad_records"
         )
     kind: DataKind = "binary" if known["binary"] else layout.kind

@@ -18,6 +18,8 @@ DTYPES: dict[DataKind, type[np.generic]] = {
     "symbol": np.int32,
 }
 """How rows are stored."""
+MOST_SYMBOLS = 2**20
+"""Symbols of a vocabulary, at most: each has weights of its own."""
 
 
 def fault(rows: npt.NDArray[Any], kind: DataKind) -> str:
@@ -33,8 +35,11 @@ def fault(rows: npt.NDArray[Any], kind: DataKind) -> str:
     elif kind == "binary":
         good, reason = (rows == 0) | (rows == 1), "is neither 0 nor 1"
     else:
-        good = (rows >= 0) & (rows < np.iinfo(np.int32).max)
-        reason = "is no symbol: these count from 0"
+        good = (rows >= 0) & (rows < MOST_SYMBOLS)
+        reason = (
+            f"is no symbol of 0 to {MOST_SYMBOLS - 1}: quantities are given as floating-point "
+            "numbers, symbols are numbered from 0"
+        )
     if good.all():
         return ""
     place: tuple[Any, ...] = np.unravel_index(int(np.argmin(good)), good.shape)

@@ -56,7 +56,16 @@ def text_dataset(
 
     def taken(record: Record) -> list[str]:
         """Tokens of a text; none if it is too short or too long."""
-        tokens = tokeniser(record[feature].decode("utf-8"))
+        try:
+            tokens = tokeniser(record[feature].decode("utf-8"))
+        except UnicodeDecodeError as error:
+            if config.skip_bad_records:
+                return []
+            raise UserError(
+                f"a text of dataset {name!r} is not in UTF-8 (it begins with "
+                f"{record[feature][:40]!r}): prepare it in UTF-8, or have such texts left out with "
+                "--skip_bad_records"
+            ) from error
         longest = config.max_tokens or len(tokens)
         return tokens if config.min_tokens <= len(tokens) <= longest else []
 
@@ -112,5 +121,6 @@ def _notes(
         yield (
             f"{name} {split.name}: {split.num_sequences} texts, {split.num_frames} tokens, "
             f"</s> counted, {100 * unknown / split.num_frames:.1f} % of them unknown; "
-            f"{examples[split.name] - split.num_sequences} texts left out for their length"
+            f"{examples[split.name] - split.num_sequences} texts left out for their length or "
+            "encoding"
         )
