@@ -7,11 +7,13 @@ import wave
 import numpy as np
 import pytest
 
+from tests import model_factory as factory
+from zforcing_tf import pictures
 from zforcing_tf.data.description import Music, Sound, Text
 from zforcing_tf.data.midi import read_midi
-from zforcing_tf.data.spec import DataSpec
+from zforcing_tf.data.spec import DataSpec, Split
 from zforcing_tf.output_files import as_line, save_files
-from zforcing_tf.sampling import Row
+from zforcing_tf.sampling import Row, extent, gallery
 from zforcing_tf.synthesis import SAMPLE_RATE, render
 
 SOUND = DataSpec("sound", "real", 4, 9, sound=Sound(16000, loc=0.01, scale=0.2))
@@ -127,3 +129,39 @@ def test_a_group_of_files_is_one_line(tmp_path):
     paths = [tmp_path / f"sample_cool_{i:02d}.wav" for i in range(11)]
     assert as_line(paths) == f"{tmp_path}/sample_cool_{{00..10}}.wav"
     assert as_line(paths[:1]) == str(paths[0])
+
+
+OF_MODELS = {
+    "gaussian": DataSpec("sound", "real", factory.FRAME_SIZE, 8, sound=Sound(12)),
+    "bernoulli": DataSpec("music", "binary", factory.FRAME_SIZE, 8, music=Music(60, 5.0)),
+    "categorical": DataSpec(
+        "text", "symbol", factory.VOCABULARY, 8, text=Text((*WORDS.vocabulary, "bad"))
+    ),
+}
+
+
+@pytest.mark.parametrize("emission", OF_MODELS)
+@pytest.mark.parametrize("score_first_frame", [True, False])
+def test_all_that_a_model_makes_is_written(emission, score_first_frame, tmp_path):
+    """From the model to the files: 4 sequences of each row, 16 of text, if there are as many."""
+    spec, lengths = OF_MODELS[emission], np.array([8, 5, 6, 8, 7], np.int32)
+    model = factory.build(emission, score_first_frame=score_first_frame)
+    split = Split("test", factory.frames(emission, lengths.sum()), lengths)
+    rows = gallery(model, split, extent(spec), temperature=0.5, seed=0)
+    assert [row.name for row in rows] == list(PREFIXES)
+    drawn = pictures.save_gallery(tmp_path / "samples.png", rows, spec)
+    groups = save_files(tmp_path, rows, spec)
+    assert all(path.stat().st_size for group in (drawn, *groups) for path in group)
+    if emission == "categorical":
+        assert (drawn, [[path.name for path in group] for group in groups]) == (
+            [],
+            [["samples.txt"]],
+        )
+        lines = groups[0][0].read_text().splitlines()
+        assert len([line for line in lines if line and not line.startswith("#")]) == 25
+        return
+    kinds = [".wav"] if emission == "gaussian" else [".mid", ".wav"]
+    assert [(len(group), group[0].suffix) for group in groups] == [(4, kind) for kind in kinds] * 5
+    seconds = {"gaussian": 8 * 3 / 12, "bernoulli": 6 * 5 + 0.08}[emission]
+    rate, samples = read_wav(tmp_path / "sample_00.wav")
+    assert len(samples) / rate == pytest.approx(seconds, abs=1 / rate)

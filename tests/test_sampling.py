@@ -115,7 +115,10 @@ def test_a_first_frame_that_is_given_stands_before_its_reconstruction(emission):
     assert through.given == 1
     np.testing.assert_array_equal(through.x[:, 0], real.x[:, 0])
     assert not np.array_equal(through.x[:, 1:], real.x[:, 1:])
-    assert rows["samples"].x.shape[1] == 6
+    for name in ("samples", "samples_cool"):  # how sequences begin is not known to the model
+        assert (rows[name].x.shape[1], rows[name].given) == (6, 1)
+        np.testing.assert_array_equal(rows[name].x[:, 0], real.x[:, 0])
+    assert not np.array_equal(rows["samples"].x, rows["samples_cool"].x)
     _, alone = rows_of(emission, "zforcing", (1, 1), score_first_frame=False)
     assert "reconstructions" not in alone
 
@@ -123,14 +126,14 @@ def test_a_first_frame_that_is_given_stands_before_its_reconstruction(emission):
 @pytest.mark.parametrize(
     ("spec", "given", "expected"),
     [
-        (SOUND, {}, (4, 240, 240, 80, 0.0125)),
-        (SOUND, {"seconds": 10.0, "num_sequences": 7}, (7, 800, 800, 80, 0.0125)),
-        (SOUND, {"num_steps": 5}, (4, 5, 5, 80, 0.0125)),
-        (MUSIC, {}, (4, 60, 60, 20, 0.5)),
-        (MUSIC, {"seconds": 0.1}, (4, 1, 1, 20, 0.5)),
-        (TEXT, {}, (16, 100, 100, 5, 0.0)),
-        (CURVES, {}, (16, 5000, None, None, 0.0)),
-        (CURVES, {"num_steps": 7, "num_sequences": 2}, (2, 7, None, None, 0.0)),
+        (SOUND, {}, (4, 240, 240, 80, 0.0125, "step")),
+        (SOUND, {"seconds": 10.0, "num_sequences": 7}, (7, 800, 800, 80, 0.0125, "step")),
+        (SOUND, {"num_steps": 5}, (4, 5, 5, 80, 0.0125, "step")),
+        (MUSIC, {}, (4, 60, 60, 20, 0.5, "step")),
+        (MUSIC, {"seconds": 0.1}, (4, 1, 1, 20, 0.5, "step")),
+        (TEXT, {}, (16, 100, 100, 5, 0.0, "word")),
+        (CURVES, {}, (16, 5000, None, None, 0.0, "step")),
+        (CURVES, {"num_steps": 7, "num_sequences": 2}, (2, 7, None, None, 0.0, "step")),
     ],
 )
 def test_how_much_is_shown(spec, given, expected):
@@ -142,6 +145,12 @@ def test_samples_are_no_longer_than_the_data_unless_asked():
         short = dataclasses.replace(spec, max_length=3)
         assert extent(short).steps == 3
         assert extent(short, num_steps=9).steps == 9
+
+
+def test_steps_are_called_what_they_are():
+    assert [extent(spec).unit for spec in (TEXT, CURVES)] == ["word", "step"]
+    _, rows = rows_of("categorical", "rnn", shown=(6, 1, 0.0, "word"))
+    assert rows["completions"].title == "first 1 word given, rest by the model"
 
 
 def test_seconds_need_data_that_takes_time():

@@ -278,6 +278,6 @@ def test_generate_into_a_file_says_so(trained, with_flags, monkeypatch, tmp_path
     run = tmp_path / "run"
     shutil.copytree(trained[0], run, ignore=shutil.ignore_patterns("samples"))
     (run / "samples").touch()
-    values = {"num_sequences": 2, "num_steps": 0, "temperature": 0.5, "seed": 0}
+    values = {"num_sequences": 2, "num_steps": 0, "seconds": 0.0, "temperature": 0.5, "seed": 0}
     with pytest.raises(UserError, match=rf"^cannot write {run / 'samples'}: File exists; mend"):
         with_flags(generate, run_dir=str(run), **values)

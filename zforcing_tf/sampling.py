@@ -42,6 +42,8 @@ class Extent(NamedTuple):
     """Most steps given to a continuation; None: half of the shortest sequence."""
     step_seconds: float = 0.0
     """Duration of a step, of data that takes time."""
+    unit: str = "step"
+    """What a step is called."""
 
 
 def extent(
@@ -79,7 +81,7 @@ def extent(
         return Extent(num_sequences or 4, steps, steps, steps_of(given, step_seconds), step_seconds)
     if spec.text:
         steps = num_steps or min(spec.max_length, 100)
-        return Extent(num_sequences or 16, steps, steps, 5)
+        return Extent(num_sequences or 16, steps, steps, 5, unit=spec.text.tokens)
     return Extent(num_sequences or 16, num_steps or spec.max_length)
 
 
@@ -105,6 +107,9 @@ def gallery(
 ) -> list[Row]:
     """Real sequences, reconstructions, samples at two temperatures, and completions.
 
+    A model that is given first frames instead of scoring them does not know how sequences begin:
+    its samples are given those of the real ones.
+
     A completion is given the beginning of a real sequence: its latents are drawn from the posterior
     given that alone, or by a particle filter, then the model goes on by itself. Of symbols, a
     reconstruction is the likeliest one at each step.
@@ -129,8 +134,8 @@ def gallery(
         )
     full = np.full(count, shown.steps, np.int32)
     for name, value in (("samples", 1.0), ("samples_cool", temperature)):
-        samples = model.generate(shown.steps, count, seed, value).numpy()
-        rows.append(Row(name, f"samples, temperature {value:g}", samples, full))
+        samples = _continued(model, x[:, :known], shown.steps, seed, value)
+        rows.append(Row(name, f"samples, temperature {value:g}", samples, full, known))
     if shown.given is None:
         given = int(lengths.min()) // 2
     else:
@@ -139,14 +144,31 @@ def gallery(
     long_enough = lengths > given
     if 0 < given < total and long_enough.any():
         prefix = x[long_enough, :given]
-        completed = model.generate(
-            total - given, seed=seed, prefix=prefix, num_particles=num_particles
-        ).numpy()
-        whole = np.concatenate([prefix, completed], axis=1)
+        whole = _continued(model, prefix, total, seed, num_particles=num_particles)
         every = np.full(len(whole), total, np.int32)
         title = f"{_share(shown, given, lengths)} given, rest by the model"
         rows.append(Row("completions", title, whole, every, given))
     return rows
+
+
+def _continued(
+    model: SequenceModel,
+    prefix: npt.NDArray[Any],
+    steps: int,
+    seed: int,
+    temperature: float = 1.0,
+    num_particles: int = 1,
+) -> npt.NDArray[Any]:
+    """A prefix [n, P, ...], of no step too, and what the model makes of it: [n, steps, ...]."""
+    count, given = prefix.shape[:2]
+    if not given:
+        return np.asarray(model.generate(steps, count, seed, temperature).numpy())
+    if given >= steps:
+        return prefix[:, :steps]
+    own = model.generate(
+        steps - given, None, seed, temperature, prefix=prefix, num_particles=num_particles
+    )
+    return np.concatenate([prefix, own.numpy()], axis=1)
 
 
 def _share(shown: Extent, given: int, lengths: npt.NDArray[np.int32]) -> str:
@@ -154,7 +176,7 @@ def _share(shown: Extent, given: int, lengths: npt.NDArray[np.int32]) -> str:
         return f"first {given * shown.step_seconds:.3g} s"
     if shown.given is None and (lengths == lengths.max()).all():
         return "first half"
-    return f"first {given} step{'s' * (given > 1)}"
+    return f"first {given} {shown.unit}{'s' * (given > 1)}"
 
 
 def _reconstructed(
