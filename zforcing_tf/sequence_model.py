@@ -33,8 +33,7 @@ Batch = dict[str, tf.Tensor]
 class SequenceModel(keras.Model):
     """A stochastic recurrent network over sequences x [B, T, D] (symbols: [B, T] int32).
 
-    Every frame is scored: the first step's input is a frame of zeros (for symbols, none), so that
-    the model is a density of whole sequences and has something to start from when it generates.
+    Unless first frames are given, they are scored: behind a frame of zeros (for symbols, none).
 
     Args:
         cell: what happens in a step.
@@ -163,8 +162,7 @@ class SequenceModel(keras.Model):
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Adds a batch to the metrics, with one sample of the posterior.
 
-        A row's noise depends on its "index" [B] int32 in the data, if the batch has one, else on
-        its place in the batch.
+        A row's noise depends on its "index" [B] int32 in the data, else on its place in the batch.
         """
         x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
         rows = Rows.of(tf.distribute.get_replica_context(), tf.shape(x)[0])
@@ -188,8 +186,7 @@ class SequenceModel(keras.Model):
 
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Reads the metrics themselves: `logs` may hold a mean of what single replicas had."""
-        results = self.get_metrics_result()
-        return {name: results[name] for name in logs}
+        return {name: value for name, value in self.get_metrics_result().items() if name in logs}
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Does nothing: all is built, and Keras's own way fails on uneven replica batches."""
@@ -296,12 +293,11 @@ class SequenceModel(keras.Model):
             temperature: scalar or [B], >= 0; 1 samples the model, 0 follows its modes.
             prefix: [B, P, D] (or [B, P] symbols) to go on from, its latents drawn from the
                 posterior.
-            num_particles: of a particle filter over the prefix, one of which is drawn by its weight
-                to go on from: nearer to the true posterior than its approximation alone, 1.
+            num_particles: of a particle filter over the prefix, to go on from one drawn by its
+                weight: nearer to the true posterior than its approximation alone, 1.
             compiled: whether XLA compiles the loop: several times faster with one sequence, after
-                about a second for each new number of sequences, whatever T is. Frames are the same
-                but for rounding, which in a long sequence may grow, and may turn a symbol.
-                By default from 256 steps on, except in a graph of the caller's.
+                about a second for each new number of sequences. Frames differ by rounding, which
+                may grow. By default from 256 steps on, except in a graph of the caller's.
 
         Returns:
             x [B, T, D], or [B, T] int32; without the prefix.

@@ -1,7 +1,6 @@
 """The one time loop, and the three steps that run in it.
 
-Training, scoring, sampling and streaming differ in two questions only: where the latent comes from
-(posterior or prior), and where the next frame comes from (the data or the model's own emission).
+They differ in two questions only: where the latent comes from, and the next frame.
 
 | step       | latent from | frame from   | used by                                          |
 | ---------- | ----------- | ------------ | ------------------------------------------------ |
@@ -9,9 +8,9 @@ Training, scoring, sampling and streaming differ in two questions only: where th
 | `observe`  | prior       | data         | filtering a known prefix; streaming, call by call |
 | `generate` | prior       | own emission | samples                                          |
 
-A step is a pure function `step(weights, state, inputs) -> state, outputs`. The matrices that it
-multiplies with arrive in `weights`, as `Product`s of tensors made once before the loop, never as
-captured variables: so the gradient of the whole loop can be written by hand (`loop_gradient.py`).
+A step is a pure function `step(weights, state, inputs) -> state, outputs`. Its matrices arrive in
+`weights`, as `Product`s of tensors made before the loop, so that the gradient of the whole loop can
+be written by hand (`loop_gradient.py`). `decoding.py` has a fourth, for latents that are given.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 Structure = Any
 """A tensor, or a (named) tuple of structures."""
 Training = bool | Literal["recompute"]
-"""Whether a gradient will be asked for; "recompute": of sequences so long that only states at the
-edges of windows are kept (`recompute.py`)."""
+"""Whether a gradient will be asked for; "recompute": by computing windows again (`recompute.py`)."""
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 BLOCK = 16
 """Steps of generation that are compiled as one."""
@@ -336,8 +334,7 @@ def frames(
 
 
 def _generation(cell: LatentCell, emission: Emission, temperature: tf.Tensor) -> Step:
-    # Every matrix is made here, once: what is made in the loop is made at each step. Those of frame
-    # and emission may be captured, since no gradient is asked for.
+    # What is made in the loop is made at each step. No gradient is asked for: captured is fine.
     drive, emit, sample = cell.driver(), emission.emitter(cell), emission.sampler()
 
     def step(weights: Structure, now: Structure, noise: tf.Tensor) -> tuple[Structure, Generated]:
