@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Structure = Any
 """A tensor, or a (named) tuple of structures."""
 Training = bool | Literal["recompute"]
-"""Whether a gradient will be asked for; "recompute": by computing windows again (`recompute.py`)."""
+"""Whether a gradient will be asked for; "recompute": computing windows again (`recompute.py`)."""
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 BLOCK = 16
 """Steps of generation that are compiled as one."""
