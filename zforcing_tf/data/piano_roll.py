@@ -3,17 +3,13 @@
 `--manual_dir` names what the user brings:
 
 - a file of arrays, such as the published sets are kept in (`piano_arrays.read_arrays` says which);
-- or a folder of MIDI files (`midi.read_midi` says how they become steps). If it has the folders
-  train, valid (or validation) and test, the files below these are the splits. If it has none of
-  them, all files below it are sorted by their path within the folder and put into the order of
-  `numpy.random.RandomState(0).permutation(n)`; the last n // 10 (at least one) are the test split,
-  the n // 10 (at least one) before these the validation split; each is sorted again.
+- or a folder of MIDI files (`midi.read_midi` says how they become steps), which
+  `file_splits.split_files` divides: by its folders train, valid and test, or 80/10/10 by rule.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,8 @@ import tensorflow_datasets as tfds
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import midi, piano_arrays
 from zforcing_tf.data.description import Music
-from zforcing_tf.data.own_files import files_below, fingerprint, given_path
+from zforcing_tf.data.file_splits import Files, split_files
+from zforcing_tf.data.own_files import files_below, find_copies, fingerprint, given_path
 from zforcing_tf.data.piano_arrays import KEYS, LOWEST_KEY, Piece
 from zforcing_tf.data.prepared import read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec
@@ -33,10 +30,6 @@ from zforcing_tf.data.stored import store
 from zforcing_tf.errors import UserError
 
 _WHAT = "a folder of MIDI files, or an npz or mat file of piano rolls"
-_FOLDERS = {"train": ("train",), "validation": ("valid", "validation"), "test": ("test",)}
-
-Files = dict[str, list[Path]]
-"""MIDI files of each split."""
 
 
 @dataclasses.dataclass
@@ -93,9 +86,10 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
                 split: self._generate_examples(iter(corpus.splits[split])) for split in SPLIT_NAMES
             }
         self.info.metadata.update(streams=False)
-        seen: dict[bytes, Path] = {}
+        # A piece that is in two splits would be known to a model before it is tested.
+        copies = find_copies([file for split in SPLIT_NAMES for file in found[split]])
         return {
-            split: self._generate_examples(self._read_files(path, split, files, seen))
+            split: self._generate_examples(self._read_files(path, split, files, copies))
             for split, files in found.items()
         }
 
@@ -104,14 +98,16 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
             yield key, piece._asdict()
 
     def _read_files(
-        self, folder: Path, split: str, files: list[Path], seen: dict[bytes, Path]
+        self, folder: Path, split: str, files: list[Path], copies: dict[Path, Path]
     ) -> Iterator[Piece]:
-        """Pieces of a split; `seen` knows the files read before by what they hold."""
+        """Pieces of a split; `copies` names files that hold the same as another one."""
         config, seconds_per_beat = self.builder_config, []
         for file in files:
             try:
+                if file in copies:
+                    reason = f"is a copy of {copies[file]}"
+                    raise midi.BadMidiError(file, reason, "leave one of them out")
                 piece = midi.read_midi(file, config.steps_per_beat)
-                _check_new(file, seen)
             except midi.BadMidiError as error:
                 if not config.skip_bad_records:
                     raise
@@ -130,14 +126,6 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
             self.info.metadata["step_seconds"] = step_seconds
 
 
-def _check_new(file: Path, seen: dict[bytes, Path]) -> None:
-    """A piece that is in two splits would be known to a model before it is tested."""
-    digest = hashlib.sha256(file.read_bytes()).digest()
-    if digest in seen:
-        raise midi.BadMidiError(file, f"is a copy of {seen[digest]}", "leave one of them out")
-    seen[digest] = file
-
-
 def _find(path: Path) -> Path | Files:
     """The file of arrays, or the MIDI files of each split."""
     if not path.is_dir():
@@ -146,7 +134,7 @@ def _find(path: Path) -> Path | Files:
         return path
     files = files_below(path, midi.SUFFIXES)
     if files:
-        return _splits(path, files)
+        return split_files(path, midi.SUFFIXES, "MIDI files (.mid, .midi)")
     arrays = [p for p in sorted(path.iterdir()) if p.suffix.lower() in piano_arrays.SUFFIXES]
     if not arrays:
         raise UserError(f"{path} holds no MIDI files (.mid, .midi): give {_WHAT}")
@@ -154,43 +142,6 @@ def _find(path: Path) -> Path | Files:
         names = ", ".join(p.name for p in arrays)
         raise UserError(f"{path} holds no MIDI files but {names}: give the path of one of these")
     return arrays[0]
-
-
-def _splits(folder: Path, files: list[Path]) -> Files:
-    given = {
-        split: [path for name in names if (path := folder / name).is_dir()]
-        for split, names in _FOLDERS.items()
-    }
-    if not any(given.values()):
-        return _split_by_rule(folder, files)
-    found = {
-        split: [path for below in folders for path in files_below(below, midi.SUFFIXES)]
-        for split, folders in given.items()
-    }
-    for split, names in _FOLDERS.items():
-        if not found[split]:
-            raise UserError(
-                f"{folder} is divided into folders, but {' or '.join(names)} is not there or has "
-                "no MIDI file: give MIDI files in all of train, valid and test, or rename these "
-                "to have the files split by rule"
-            )
-    return found
-
-
-def _split_by_rule(folder: Path, files: list[Path]) -> Files:
-    if len(files) < 3:
-        raise UserError(
-            f"{folder} holds {len(files)} MIDI file{'s' * (len(files) > 1)}: give at least 3, one "
-            "for each of training, validation and test"
-        )
-    files = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
-    order = np.random.RandomState(0).permutation(len(files))
-    held_out = max(1, len(files) // 10)
-    parts = np.split(order, [-2 * held_out, -held_out])
-    return {
-        split: [files[k] for k in sorted(part)]
-        for split, part in zip(SPLIT_NAMES, parts, strict=True)
-    }
 
 
 def load(config: DataConfig) -> Dataset:
