@@ -91,7 +91,7 @@ def test_half_of_the_splits(tmp_path: Path) -> None:
     folder = tmp_path / "songs"
     for name in ("train/0", "train/1", "test/0"):
         write_song(folder / f"{name}.mid", 5, len(name))
-    sentence = f"test of {folder}, valid or validation or dev is missing, so there are no MIDI files"
+    sentence = f"test of {folder}, valid or validation or dev is missing, so there are no MIDI"
     with pytest.raises(UserError, match=sentence):
         registry.load(config(folder))
 
@@ -163,7 +163,7 @@ def test_too_few_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no MIDI files but one.npz, two.npz: give the path"):
         registry.load(config(folder))
     write_folder(folder, 2)
-    with pytest.raises(UserError, match=f"{folder} holds 2 MIDI files .*: give at least 3, one for"):
+    with pytest.raises(UserError, match=f"{folder} holds 2 MIDI files .*: give at least 3, one"):
         registry.load(config(folder))
     with pytest.raises(UserError, match=r"00\.mid is one MIDI file: give a folder of at least 3"):
         registry.load(config(folder / "a" / "00.mid"))
