@@ -71,7 +71,7 @@ class Answers:
         x = tf.TensorSpec((None, None, *frame), emission.frame_dtype)
         lengths = tf.TensorSpec((None,), tf.int32)
         seeds = tf.TensorSpec((None, 2), tf.int32)
-        number, temperature = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.float32)
+        number, temperature = tf.TensorSpec((), tf.int32), tf.TensorSpec((None, 2), tf.float32)
 
         def graph(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
             return tf.function(function, input_signature=signature, autograph=False)
@@ -284,7 +284,7 @@ class Answers:
         Args:
             num_steps: T, scalar int32.
             seeds: [B, 2] int32.
-            temperature: [B].
+            temperature: [B, 2], of latents and of frames.
             compiled: whether XLA compiles the loop.
         """
         rows = tf.shape(seeds)[0]
@@ -318,7 +318,7 @@ class Answers:
     ) -> tf.Tensor:
         """From the state after what is given, and its last frame."""
         cell, emission = self._cell, self._parts.emission
-        temperature = tf.cast(temperature, self._parts.wide_dtype)[:, tf.newaxis]
+        temperature = tf.cast(temperature, self._parts.wide_dtype)
         x = unroll.frames(cell, emission, state, x, seeds, num_steps, temperature, compiled)
         return tf.transpose(x, (1, 0) if x.shape.rank == 2 else (1, 0, 2))
 

@@ -14,7 +14,8 @@ after 100 words.
   samples.npz           the arrays behind it
   samples.txt           of text, the sentences
   sample_00.wav ...     of sound and music, what can be heard: real_, reconstruction_, sample_,
-                        sample_cool_ (the lower temperature) and continuation_
+                        sample_cool_ (the lower temperature), of sound sample_mean_ (latents
+                        drawn, each frame the mean), and continuation_
   sample_00.mid ...     of music, the same for other instruments
   learning_curves.png   the training
 

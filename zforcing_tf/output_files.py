@@ -21,6 +21,7 @@ _STEMS = {
     "reconstructions": "reconstruction",
     "samples": "sample",
     "samples_cool": "sample_cool",
+    "samples_mean": "sample_mean",
     "completions": "continuation",
 }
 _PLAYED = 0.5  # probability from which a key is played

@@ -89,7 +89,7 @@ def check_generation(num_steps: Any, num_sequences: Any, temperature: Any, rows:
     Args:
         num_steps: T, a whole number >= 1.
         num_sequences: B, a whole number >= 0, or None.
-        temperature: scalar or [B], >= 0.
+        temperature: scalar, [B] or [B, 2], >= 0.
         rows: B as it follows from everything.
 
     Raises:
@@ -107,30 +107,34 @@ def check_generation(num_steps: Any, num_sequences: Any, temperature: Any, rows:
     numeric = temperature.dtype.kind in "iuf"
     if not numeric or not (np.isfinite(temperature) & (temperature >= 0)).all():
         raise UserError(f"temperature is {temperature}; give numbers of 0 or more")
-    if temperature.shape not in ((), (1,), (int(rows),)):
+    possible = ((), (1,), (int(rows),), (1, 2), (int(rows), 2))
+    if temperature.shape not in possible:
         raise UserError(
             f"temperature has shape {temperature.shape} for {int(rows)} sequences; "
-            "give one number, or one for each"
+            "give one number, or one for each, or for each that of latents and that of frames"
         )
 
 
 def checked_generation(
     num_steps: Any, num_sequences: Any, seed: Any, temperature: Any
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Seeds [B, 2] int32 and temperatures [B] float32 of what is to be generated.
+    """Seeds [B, 2] int32 and temperatures [B, 2] float32 of what is to be generated.
 
     Args:
         num_steps: as of `check_generation`, and so errors.
         num_sequences: B; row seeds tell it as well.
         seed: scalar, or [B, 2].
-        temperature: scalar or [B].
+        temperature: scalar, [B], or [B, 2] for latents and for frames.
     """
     row_seeds(seed, 1)  # says what is wrong with a seed
     own_seeds = len(tf.convert_to_tensor(seed).shape) == 2
     rows = tf.shape(seed)[0] if own_seeds else num_sequences
     check_generation(num_steps, num_sequences, temperature, rows)
     seeds = row_seeds(seed, num_sequences)
-    return seeds, tf.broadcast_to(tf.cast(temperature, tf.float32), tf.shape(seeds)[:1])
+    temperatures = tf.cast(temperature, tf.float32)
+    if temperatures.shape.rank == 1:
+        temperatures = temperatures[:, tf.newaxis]
+    return seeds, tf.broadcast_to(temperatures, tf.shape(seeds))
 
 
 def check_counts(**counts: Any) -> None:

@@ -44,6 +44,9 @@ class Extent(NamedTuple):
     """Duration of a step, of data that takes time."""
     unit: str = "step"
     """What a step is called."""
+    means: bool = False
+    """Whether samples without the noise of frames are shown too: that of sound, where the numbers
+    of a frame are independent, covers what is underneath."""
 
 
 def extent(
@@ -78,7 +81,9 @@ def extent(
     if step_seconds:
         most, given = (3, 1) if spec.sound else (30, 10)
         steps = num_steps or min(steps_of(most, step_seconds), spec.max_length)
-        return Extent(num_sequences or 4, steps, steps, steps_of(given, step_seconds), step_seconds)
+        given_steps = steps_of(given, step_seconds)
+        count = num_sequences or 4
+        return Extent(count, steps, steps, given_steps, step_seconds, means=bool(spec.sound))
     if spec.text:
         steps = num_steps or min(spec.max_length, 100)
         return Extent(num_sequences or 16, steps, steps, 5, unit=spec.text.tokens)
@@ -133,9 +138,16 @@ def gallery(
             Row("reconstructions", "reconstructed through the latents", through, lengths, known)
         )
     full = np.full(count, shown.steps, np.int32)
-    for name, value in (("samples", 1.0), ("samples_cool", temperature)):
+    drawn: list[tuple[str, str, Any]] = [
+        ("samples", "samples, temperature 1", 1.0),
+        ("samples_cool", f"samples, temperature {temperature:g}", temperature),
+    ]
+    if shown.means:
+        title = "samples of the latents, means of the frames"
+        drawn.append(("samples_mean", title, [[1.0, 0.0]]))
+    for name, title, value in drawn:
         samples = _continued(model, x[:, :known], shown.steps, seed, value)
-        rows.append(Row(name, f"samples, temperature {value:g}", samples, full, known))
+        rows.append(Row(name, title, samples, full, known))
     if shown.given is None:
         given = int(lengths.min()) // 2
     else:
@@ -156,7 +168,7 @@ def _continued(
     prefix: npt.NDArray[Any],
     steps: int,
     seed: int,
-    temperature: float = 1.0,
+    temperature: Any = 1.0,
     num_particles: int = 1,
 ) -> npt.NDArray[Any]:
     """A prefix [n, P, ...], of no step too, and what the model makes of it: [n, steps, ...]."""

@@ -290,7 +290,7 @@ class SequenceModel(keras.Model):
             num_steps: T, frames to generate.
             num_sequences: B; with a prefix, or with row seeds, it follows from them.
             seed: scalar, or [B, 2] int32 with a seed for each row.
-            temperature: scalar or [B], >= 0; 1 samples the model, 0 follows its modes.
+            temperature: scalar, [B], or [B, 2] for latents and for frames; 1 samples, 0: modes.
             prefix: [B, P, D] (or [B, P] symbols) to go on from, its latents drawn from the
                 posterior.
             num_particles: of a particle filter over the prefix, to go on from one drawn by its

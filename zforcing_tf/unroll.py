@@ -274,10 +274,9 @@ def generate(
         state: before the first step.
         x: the input of the first step, [B, D] or [B] int32.
         noise: standard normal, [T, B, Z + emission.noise_size].
-        temperature: [B, 1]; scales the deviation of latents, and the emission's randomness.
+        temperature: [B, 2] or [B, 1]; scales latents' deviation, and the emission's randomness.
 
-    Returns:
-        The final (state, x), to go on from, and what was generated, [T, B, .].
+    Returns the final (state, x), to go on from, and what was generated, [T, B, .].
     """
     dtype = tf.as_dtype(cell.compute_dtype)
     dtypes = Generated(dtype, dtype, noise.dtype, x.dtype)
@@ -305,7 +304,7 @@ def frames(
         x: the input of the first step.
         seeds: of the rows, [B, 2] int32.
         num_steps: T, scalar int32.
-        temperature: [B, 1], of latents and frames; its dtype is that of the noise.
+        temperature: as of `generate`; its dtype is that of the noise.
         compiled: whether XLA compiles `BLOCK` steps at a time: once for each B, whatever T is.
     """
     width = cell.latent_size + emission.noise_size
@@ -334,16 +333,17 @@ def frames(
 
 
 def _generation(cell: LatentCell, emission: Emission, temperature: tf.Tensor) -> Step:
-    # What is made in the loop is made at each step. No gradient is asked for: captured is fine.
+    # What is made in the loop is made at each step; no gradient is asked for.
     drive, emit, sample = cell.driver(), emission.emitter(cell), emission.sampler()
+    of_latent, of_frame = temperature[:, :1], temperature[:, -1:]
 
     def step(weights: Structure, now: Structure, noise: tf.Tensor) -> tuple[Structure, Generated]:
         state, x = now
         latent_noise, frame_noise = tf.split(noise, [cell.latent_size, -1], axis=-1)
-        latent_noise = flipped(tf.cast(temperature * latent_noise, cell.compute_dtype))
+        latent_noise = flipped(tf.cast(of_latent * latent_noise, cell.compute_dtype))
         state, seen = _prior_step(cell, weights, state, drive(x), latent_noise)
         parameters = emit(seen.features, x)
-        x = sample(parameters, frame_noise, temperature)
+        x = sample(parameters, frame_noise, of_frame)
         latent, features = flipped((seen.latent, seen.features))
         return (state, x), Generated(latent, features, parameters, x)
 

@@ -158,3 +158,19 @@ def test_long_sequences_are_compiled_unless_in_a_graph():
     model.generate(unroll.COMPILED_FROM, compiled=False)
     tf.function(lambda n: model.generate(n), autograph=False)(tf.constant(unroll.COMPILED_FROM))
     assert asked == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_latents_and_frames_have_temperatures_of_their_own(compiled):
+    """Both alike are one; without a latent that of latents does not matter."""
+    model = factory.build("gaussian", model="zforcing")
+    one = model.generate(6, 2, seed=3, temperature=0.7, compiled=compiled)
+    assert_close(model.generate(6, 2, 3, [[0.7, 0.7]], compiled=compiled), one, 1e-6)
+    rows = model.generate(6, 2, 3, [[0.7, 0.7], [1.0, 0.0]], compiled=compiled)
+    assert_close(rows[0], one[0], 1e-6)
+    means = model.generate(6, 2, 3, [[1.0, 0.0]], compiled=compiled)
+    assert_close(rows[1], means[1], 1e-6)
+    assert np.abs(means - model.generate(6, 2, 3, 0.0, compiled=compiled)).max() > 1e-3
+    plain = factory.build("gaussian", model="rnn")
+    found = plain.generate(6, 2, 3, [[1.0, 0.0]], compiled=compiled)
+    assert_close(found, plain.generate(6, 2, 3, 0.0, compiled=compiled), 1e-6)
