@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from zforcing_tf import objectives, unroll
@@ -199,7 +200,7 @@ def _infer_in_windows(
         after = tf.stop_gradient(found.log_weights) if filters else ()
         return (found.state, after), (terms, found.resampled if filters else ())
 
-    layers = [part for part in parts if part is not None]
+    layers = [part for part in parts if isinstance(part, keras.layers.Layer)]
     dtypes = ([parts.wide_dtype] * len(names), tf.bool if filters else ())
     _, (terms, resampled) = recomputed(run, layers, (state, weights), steps, dtypes)
     return Inference(
