@@ -169,8 +169,7 @@ def snippet(path: Path, listing: Mapping[str, Any], num_steps: int) -> str:
 def main() -> None:
     """Runs the program."""
     values = flags.FLAGS
-    if not values.run_dir:
-        raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
+    programs.check_run_dir(values.run_dir)
     path = export(
         values.run_dir, values.export_dir, values.checkpoint, values.version, values.data_dir
     )

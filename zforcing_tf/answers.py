@@ -87,9 +87,10 @@ class Answers:
         self.encode = graph(self._encode, x, lengths, seeds)
         self.score_and_encode = graph(self._score_and_encode, x, lengths, seeds)
         self.reconstruct = graph(self._reconstruct, x, lengths, seeds)
-        after = functools.partial(functools.partial, self._after)
-        self._prefix_state = graph(after(self._state_after), x, seeds)
-        self._particle_state = graph(after(self._state_after_particles), x, seeds, number)
+        alone = functools.partial(self._after, self._state_after)
+        filtered = functools.partial(self._after, self._state_after_particles)
+        self._prefix_state = graph(alone, x, seeds)
+        self._particle_state = graph(filtered, x, seeds, number)
         state = tf.nest.map_structure(
             lambda v: tf.TensorSpec((None, v.shape[-1]), v.dtype), cell.initial_state(1)
         )

@@ -1,5 +1,23 @@
 """Errors that a user can mend."""
 
+import os
+
 
 class UserError(ValueError):
     """One sentence: what was wrong, where, what to do. Programs print it and exit with 2."""
+
+
+class BadRecordError(UserError):
+    """A file of the user's that cannot be used, or be left out with `--skip_bad_records`.
+
+    Args:
+        path: of the file.
+        reason: goes on after its name; also an attribute.
+        advice: what to do, the end of the sentence.
+    """
+
+    def __init__(
+        self, path: os.PathLike[str], reason: str, advice: str = "leave it out, or mend it"
+    ) -> None:
+        super().__init__(f"{os.fspath(path)} {reason}: {advice}")
+        self.reason = reason

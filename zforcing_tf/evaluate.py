@@ -92,8 +92,7 @@ def define_flags() -> None:
 def main() -> int:
     """Runs the program; returns its exit code."""
     given = flags.FLAGS
-    if not given.run_dir:
-        raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
+    programs.check_run_dir(given.run_dir)
     tighter = [name for name in given.bounds if name != "elbo"]
     unknown = sorted(set(tighter) - {"iwae", "fivo"})
     if unknown:

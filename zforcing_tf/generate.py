@@ -25,7 +25,6 @@ Files of these names from an earlier call are replaced. Takes seconds.
 from absl import flags
 
 from zforcing_tf import programs
-from zforcing_tf.errors import UserError
 
 
 def define_flags() -> None:
@@ -63,8 +62,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the program."""
     given = flags.FLAGS
-    if not given.run_dir:
-        raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
+    programs.check_run_dir(given.run_dir)
     from zforcing_tf import learning_curves, output_files, pictures
     from zforcing_tf.data import registry
     from zforcing_tf.sampling import extent, gallery

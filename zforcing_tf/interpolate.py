@@ -42,8 +42,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the program."""
     given = flags.FLAGS
-    if not given.run_dir:
-        raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
+    programs.check_run_dir(given.run_dir)
     if (given.first is None) != (given.second is None):
         here, lacking = ("first", "second") if given.second is None else ("second", "first")
         raise UserError(f"--{here} needs another sentence at the other end: give --{lacking} too")

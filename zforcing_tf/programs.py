@@ -77,6 +77,12 @@ def define_run_flags() -> None:
     )
 
 
+def check_run_dir(given: object) -> None:
+    """UserError if `--run_dir`, of one run or several, is empty."""
+    if not given:
+        raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
+
+
 def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | None:
     if len(arguments) > 1:
         _fail(

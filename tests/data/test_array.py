@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorflow_datasets as tfds
 
+from tests import builder_case
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import registry
 from zforcing_tf.data.array import Array
@@ -52,19 +51,15 @@ def assert_sequences(dataset: Dataset, expected: Mapping[str, list[npt.NDArray[A
         np.testing.assert_array_equal(split.values, np.concatenate(wanted).astype(dtype))
 
 
-class ArrayBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class ArrayBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder, on the one file of a folder."""
 
     DATASET_CLASS = Array
     SPLITS = {"train": 3, "validation": 2, "test": 1}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        np.savez(Path(folder.name) / "mine.npz", **splits())  # type: ignore[arg-type]
-        super().setUpClass()
+    def write_examples(cls, folder: Path) -> None:
+        np.savez(folder / "mine.npz", **splits())  # type: ignore[arg-type]
 
 
 def test_numbers_of_three_splits(tmp_path: Path) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorflow_datasets as tfds
 
+from tests import builder_case
 from tests.data.recording_files import cut, noise, write
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import registry
@@ -24,19 +23,16 @@ from zforcing_tf.errors import UserError
 RATE = 16000
 
 
-class AudioFolderBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class AudioFolderBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder."""
 
     DATASET_CLASS = AudioFolder
     SPLITS = {"train": 8, "validation": 1, "test": 1}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
+    def write_examples(cls, folder: Path) -> None:
         for k in range(10):
-            write(Path(cls.EXAMPLE_DIR) / f"{k}.wav", noise(300 + k, k), RATE)
-        super().setUpClass()
+            write(folder / f"{k}.wav", noise(300 + k, k), RATE)
 
 
 def load(folder: Path, **settings: Any) -> Dataset:

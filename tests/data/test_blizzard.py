@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
+from tests import builder_case
 from tests.data.recording_files import noise, write
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import registry
@@ -30,18 +28,15 @@ def make_release(folder: Path) -> Path:
     return folder
 
 
-class BlizzardBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class BlizzardBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder."""
 
     DATASET_CLASS = Blizzard
     SPLITS = {"train": 36, "validation": 2, "test": 2}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
-        make_release(Path(cls.EXAMPLE_DIR))
-        super().setUpClass()
+    def write_examples(cls, folder: Path) -> None:
+        make_release(folder)
 
 
 def load(folder: Path, **settings: Any) -> Dataset:

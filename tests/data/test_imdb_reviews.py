@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests import builder_case
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import imdb_reviews, registry
 from zforcing_tf.data.imdb_reviews import ImdbSentences, sentences_of
@@ -63,22 +63,18 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zforcing_tf.data.prepared._check_reachable", lambda source: None)
 
 
-class ImdbSentencesBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class ImdbSentencesBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder."""
 
     DATASET_CLASS = ImdbSentences
     SPLITS = {"train": 11, "validation": 1, "test": 1}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        nothing = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(nothing.cleanup)
-        cls.EXAMPLE_DIR = nothing.name
+    def write_examples(cls, folder: Path) -> None:
         patch = pytest.MonkeyPatch()
         cls.addClassCleanup(patch.undo)
         patch.setattr(imdb_reviews, "_reviews", lambda root: SmallImdbReviews(data_dir=root))
         patch.setattr("zforcing_tf.data.prepared._check_reachable", lambda source: None)
-        super().setUpClass()
 
 
 def test_sentences_of_reviews() -> None:

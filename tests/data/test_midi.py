@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from zforcing_tf.data.description import Music
-from zforcing_tf.data.midi import BadMidiError, piano_roll_to_midi, read_midi, write_midi
-from zforcing_tf.errors import UserError
+from zforcing_tf.data.midi import piano_roll_to_midi, read_midi, write_midi
+from zforcing_tf.errors import BadRecordError, UserError
 
 Event = tuple[int, str, int]
 """Tick, kind, key."""
@@ -262,14 +262,16 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
 def test_bad_files(tmp_path: Path, make: Callable[[Path], None], sentence: str) -> None:
     path = tmp_path / "a.mid"
     make(path)
-    with pytest.raises(BadMidiError) as error:
+    with pytest.raises(BadRecordError) as error:
         read_midi(path, 2)
     assert str(error.value) == f"{path} {sentence}"
     assert sentence.startswith(error.value.reason + ": ")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(BadMidiError, match=r"a\.mid cannot be read \(No such file or directory\)"):
+    with pytest.raises(
+        BadRecordError, match=r"a\.mid cannot be read \(No such file or directory\)"
+    ):
         read_midi(tmp_path / "a.mid", 2)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorflow_datasets as tfds
 
+from tests import builder_case
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import mnist, registry
 from zforcing_tf.errors import UserError
@@ -64,23 +63,19 @@ def drawn() -> list[Images]:
     ]
 
 
-class StaticMnistBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class StaticMnistBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder, on small files."""
 
     DATASET_CLASS = mnist.StaticMnist
     SPLITS = {"train": 5, "validation": 2, "test": 3}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        save_npz(Path(folder.name) / "mnist.npz")
+    def write_examples(cls, folder: Path) -> None:
+        save_npz(folder / "mnist.npz")
         manual = mnist.StaticMnist.BUILDER_CONFIGS
         cls.addClassCleanup(setattr, mnist.StaticMnist, "BUILDER_CONFIGS", manual)
         small = mnist.StaticMnistConfig(name="manual", counts=COUNTS)
         mnist.StaticMnist.BUILDER_CONFIGS = [small]
-        super().setUpClass()
 
 
 def test_published_counts() -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorflow_datasets as tfds
 from scipy import io
 
+from tests import builder_case
 from tests.piano_rolls import (
     ROLLS,
     Arrays,
@@ -33,19 +32,15 @@ from zforcing_tf.data.piano_roll import PianoRoll
 from zforcing_tf.errors import UserError
 
 
-class PianoArraysBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class PianoArraysBuilderTest(builder_case.BuilderCase):
     """The same on the one file of arrays in a folder."""
 
     DATASET_CLASS = PianoRoll
     SPLITS = {"train": 3, "validation": 1, "test": 2}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        save(Path(folder.name) / "songs.npz", joined(packed=True))
-        super().setUpClass()
+    def write_examples(cls, folder: Path) -> None:
+        save(folder / "songs.npz", joined(packed=True))
 
 
 @pytest.mark.parametrize("packed", [False, True])

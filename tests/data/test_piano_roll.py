@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import mido
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
+from tests import builder_case
 from tests.piano_rolls import (
     Roll,
     assert_nothing_prepared,
@@ -35,20 +34,16 @@ def write_song(path: Path, length: int, seed: int, step_seconds: float = 0.25) -
     return rows
 
 
-class PianoRollBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class PianoRollBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder, on a folder of MIDI files."""
 
     DATASET_CLASS = PianoRoll
     SPLITS = {"train": 9, "validation": 1, "test": 1}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        songs = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(songs.cleanup)
-        cls.EXAMPLE_DIR = songs.name
+    def write_examples(cls, folder: Path) -> None:
         for seed in range(11):
-            write_song(Path(songs.name) / f"{seed}.mid", 5 + seed, seed)
-        super().setUpClass()
+            write_song(folder / f"{seed}.mid", 5 + seed, seed)
 
 
 def write_folder(folder: Path, count: int) -> dict[str, Roll]:

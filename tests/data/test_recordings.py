@@ -11,9 +11,8 @@ from scipy.signal import resample_poly
 
 from tests.data.recording_files import cut, noise, write, write_sphere
 from zforcing_tf.data import recordings
-from zforcing_tf.data.recording_headers import BadRecordingError
 from zforcing_tf.data.recordings import RecordingReader, read_recording, resampled
-from zforcing_tf.errors import UserError
+from zforcing_tf.errors import BadRecordError, UserError
 
 SAMPLES = np.concatenate([noise(2500), np.array([-32768, 32767, 0, 1, -1], np.int16)])
 
@@ -108,7 +107,7 @@ def test_blocks_of_reading_do_not_matter(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("share", [0.9, 0.5])
 def test_truncated(tmp_path: Path, name: str, settings: dict[str, str], share: float) -> None:
     path = cut(write(tmp_path / name, noise(48000), **settings), share)
-    with pytest.raises(BadRecordingError) as error:
+    with pytest.raises(BadRecordError) as error:
         read_recording(path)
     assert str(error.value).startswith(f"{path} ")
     assert "is truncated" in str(error.value) or "cannot be read" in str(error.value)
@@ -117,7 +116,7 @@ def test_truncated(tmp_path: Path, name: str, settings: dict[str, str], share: f
 
 def test_truncated_counts_the_missing_bytes(tmp_path: Path) -> None:
     path = write_sphere(tmp_path / "a.wav", SAMPLES, promised=len(SAMPLES) + 10)
-    with pytest.raises(BadRecordingError) as error:
+    with pytest.raises(BadRecordError) as error:
         read_recording(path)
     assert str(error.value) == (
         f"{path} is truncated: at least 20 of its {1024 + 2 * len(SAMPLES) + 20} bytes are "
@@ -125,7 +124,7 @@ def test_truncated_counts_the_missing_bytes(tmp_path: Path) -> None:
     )
     path = write(tmp_path / "b.wav", SAMPLES)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BadRecordingError, match="truncated: at least 1 of its 5054 bytes"):
+    with pytest.raises(BadRecordError, match="truncated: at least 1 of its 5054 bytes"):
         read_recording(path)
 
 
@@ -141,7 +140,7 @@ def test_length_that_a_pipe_could_not_know(tmp_path: Path, length: int) -> None:
 def test_channels(tmp_path: Path) -> None:
     stereo = np.stack([SAMPLES, SAMPLES[::-1]], 1)
     path = write(tmp_path / "a.wav", stereo)
-    with pytest.raises(BadRecordingError, match="a.wav has 2 channels instead of one: mix them"):
+    with pytest.raises(BadRecordError, match="a.wav has 2 channels instead of one: mix them"):
         read_recording(path)
     mixed = read_recording(path, mix_down=True).samples
     np.testing.assert_array_equal(mixed, np.rint(stereo.mean(axis=1)))
@@ -175,7 +174,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
             f"is a compressed SPHERE file ({coding}): convert it with sph2pipe -f wav",
         ),
     ]:
-        with pytest.raises(BadRecordingError) as error:
+        with pytest.raises(BadRecordError) as error:
             read_recording(path)
         assert str(error.value).startswith(f"{path} {message}"), error.value
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from absl import logging
 
+from tests import builder_case
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import registry
 from zforcing_tf.data.spec import Dataset, DataSpec, Split
@@ -51,19 +50,15 @@ def nothing_prepared(tmp_path: Path) -> bool:
     return not list((tmp_path / "prepared").glob("text_file/[!.]*/*"))
 
 
-class TextFileBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class TextFileBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder, on three files."""
 
     DATASET_CLASS = TextFile
     SPLITS = {"train": 3, "validation": 1, "test": 2}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        write_folder(Path(folder.name))
-        super().setUpClass()
+    def write_examples(cls, folder: Path) -> None:
+        write_folder(folder)
 
 
 @pytest.mark.parametrize("validation", ["valid.txt", "validation.txt", "dev.txt"])

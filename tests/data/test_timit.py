@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests import builder_case
 from tests.data.recording_files import cut, noise, write, write_sphere
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import registry
@@ -55,17 +55,15 @@ class SmallTimit(Timit):
     NUM_VALIDATION = 2
 
 
-class TimitBuilderTest(tfds.testing.DatasetBuilderTestCase):
+class TimitBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder."""
 
     DATASET_CLASS = Timit
     SPLITS = {"train": 7, "validation": 2, "test": 6}
 
     @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
-        make_copy(Path(cls.EXAMPLE_DIR))
+    def write_examples(cls, folder: Path) -> None:
+        make_copy(folder)
         small = mock.patch.multiple(
             Timit,
             SPEAKERS=SmallTimit.SPEAKERS,
@@ -74,7 +72,6 @@ class TimitBuilderTest(tfds.testing.DatasetBuilderTestCase):
         )
         small.start()
         cls.addClassCleanup(small.stop)
-        super().setUpClass()
 
 
 @pytest.fixture

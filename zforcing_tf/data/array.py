@@ -156,5 +156,4 @@ def load(config: DataConfig) -> Dataset:
         lambda root: Array(data_dir=root, config=builder_config),
         config.data_dir,
         read,
-        advice="see that the folder can be written and has room, or choose another --data_dir",
     )

@@ -157,5 +157,4 @@ def load_recordings(
         lambda root: builder_class(data_dir=root, config=builder_config),
         config.data_dir,
         lambda builder: sound_dataset(name, builder, config, title=title),
-        advice="see that the folder can be written and has room, or choose another --data_dir",
     )

@@ -74,6 +74,5 @@ def load(config: DataConfig) -> Dataset:
         "digits",
         lambda root: Digits(data_dir=root),
         config.data_dir,
-        advice="see that the folder can be written and has room, or choose another --data_dir",
     )
     return image_dataset("digits", images, num_steps)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from zforcing_tf.config import DataConfig, RunConfig
 from zforcing_tf.data import pipeline
-from zforcing_tf.data.pipeline import Gather
+from zforcing_tf.data.pipeline import FramesAt, Gather
 from zforcing_tf.data.spec import Split
 from zforcing_tf.data.streams import Pieces, pieces
 
@@ -52,7 +52,9 @@ class Feed:
         if self._data.carry_state:
             length = None if self.num_lengths is None else self._data.chunk_length
             planned = self._pieces(int(epoch))
-            return pipeline.stream_batches(self.split, planned, first_batch, length)
+            return pipeline.stream_batches(
+                self.split, planned, first_batch, length, self._frames_at
+            )
         return pipeline.training_batches(
             self.split,
             run.batch_size,
@@ -67,6 +69,10 @@ class Feed:
     def fixed_length(self) -> bool:
         """Whether all batches can have one length."""
         return self._data.carry_state or pipeline.nearly_equal(self.split)
+
+    @functools.cached_property
+    def _frames_at(self) -> FramesAt:
+        return pipeline.frames_at(self.split)
 
     def _pieces_of(self, epoch: int) -> Pieces:
         data, run = self._data, self._run

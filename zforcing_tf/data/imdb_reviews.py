@@ -107,5 +107,4 @@ def load(config: DataConfig) -> Dataset:
         lambda builder: text_dataset(
             "imdb_sentences", builder, config, title="imdb_reviews", split_punctuation=True
         ),
-        advice="see that the folder can be written and has room, or choose another --data_dir",
     )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from zforcing_tf.data.description import Music
 from zforcing_tf.data.piano_arrays import KEYS, LOWEST_KEY, Roll
-from zforcing_tf.errors import UserError
+from zforcing_tf.errors import BadRecordError, UserError
 
 SUFFIXES = (".mid", ".midi")
 
@@ -28,18 +28,6 @@ _TEMPO = 500_000  # of MIDI, where a file states none: microseconds of a beat
 _TICKS_OF_STEP = 240
 _TICKS_OF_BEAT = 480
 _VELOCITY = 80
-
-
-class BadMidiError(UserError):
-    """A MIDI file that cannot be used.
-
-    Attributes:
-      reason: goes on after the name of the file.
-    """
-
-    def __init__(self, path: Path, reason: str, advice: str = "leave it out, or mend it") -> None:
-        super().__init__(f"{path} {reason}: {advice}")
-        self.reason = reason
 
 
 class MidiPiece(NamedTuple):
@@ -70,9 +58,9 @@ def read_midi(path: Path, steps_per_beat: float) -> MidiPiece:
     sounds while it is held.
 
     Raises:
-      UserError: `BadMidiError`, if the file is empty, cut off, damaged or no MIDI file, has no such
-        note, is a collection of songs (type 2), or counts time in frames of film; or mido is not
-        installed.
+      UserError: `BadRecordError`, if the file is empty, cut off, damaged or no MIDI file, has no
+        such note, is a collection of songs (type 2), or counts time in frames of film; or mido is
+        not installed.
     """
     file = _parsed(path)
     tracks = [list(_with_ticks(track)) for track in file.tracks]
@@ -80,7 +68,7 @@ def read_midi(path: Path, steps_per_beat: float) -> MidiPiece:
     inside = [note for note in notes if LOWEST_KEY <= note.key < LOWEST_KEY + KEYS]
     if not inside:
         keys = f"within the keys {LOWEST_KEY}..{LOWEST_KEY + KEYS - 1} of a piano"
-        raise BadMidiError(
+        raise BadRecordError(
             path, f"has no note {keys}" if notes else "has no note (drums are left out)"
         )
 
@@ -90,7 +78,7 @@ def read_midi(path: Path, steps_per_beat: float) -> MidiPiece:
     spans = [(note.key, step(note.start), step(note.end)) for note in inside]
     length = max(max(start + 1, end) for _, start, end in spans)
     if length > _LONGEST:
-        raise BadMidiError(path, f"has a note {length} steps after its beginning")
+        raise BadRecordError(path, f"has a note {length} steps after its beginning")
     roll = np.zeros((length, KEYS), np.uint8)
     for key, start, end in spans:
         roll[start : max(start + 1, end), key - LOWEST_KEY] = 1
@@ -170,22 +158,22 @@ def _parsed(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadMidiError(path, f"cannot be read ({error.strerror})") from error
+        raise BadRecordError(path, f"cannot be read ({error.strerror})") from error
     if not data:
-        raise BadMidiError(path, "is an empty file")
+        raise BadRecordError(path, "is an empty file")
     if not data.startswith(b"MThd"):
-        raise BadMidiError(path, "is no MIDI file")
+        raise BadRecordError(path, "is no MIDI file")
     try:
         file = mido.MidiFile(file=io.BytesIO(data))
     except EOFError as error:
-        raise BadMidiError(path, "is cut off", "copy it anew, or leave it out") from error
+        raise BadRecordError(path, "is cut off", "copy it anew, or leave it out") from error
     except Exception as error:  # mido raises whatever a wrong byte leads to
         reason = str(error) or type(error).__name__
-        raise BadMidiError(path, f"is damaged ({reason})") from error
+        raise BadRecordError(path, f"is damaged ({reason})") from error
     if file.type not in (0, 1):
-        raise BadMidiError(path, f"is of type {file.type}, of which the tracks are songs")
+        raise BadRecordError(path, f"is of type {file.type}, of which the tracks are songs")
     if file.ticks_per_beat < 1:
-        raise BadMidiError(path, "counts time in frames of film, not in beats")
+        raise BadRecordError(path, "counts time in frames of film, not in beats")
     return file
 
 

@@ -109,5 +109,4 @@ def load(config: DataConfig) -> Dataset:
         lambda root: StaticMnist(data_dir=root, config=builder_config),
         config.data_dir,
         read,
-        advice="see that the folder can be written and has room, or choose another --data_dir",
     )

@@ -27,7 +27,7 @@ from zforcing_tf.data.piano_arrays import KEYS, LOWEST_KEY, Piece
 from zforcing_tf.data.prepared import read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec
 from zforcing_tf.data.stored import store
-from zforcing_tf.errors import UserError
+from zforcing_tf.errors import BadRecordError, UserError
 
 _WHAT = "a folder of MIDI files, or an npz or mat file of piano rolls"
 
@@ -106,9 +106,9 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
             try:
                 if file in copies:
                     reason = f"is a copy of {copies[file]}"
-                    raise midi.BadMidiError(file, reason, "leave one of them out")
+                    raise BadRecordError(file, reason, "leave one of them out")
                 piece = midi.read_midi(file, config.steps_per_beat)
-            except midi.BadMidiError as error:
+            except BadRecordError as error:
                 if not config.skip_bad_records:
                     raise
                 skipped = f"{file.relative_to(folder)}: {error.reason}"
@@ -177,7 +177,6 @@ def load(config: DataConfig) -> Dataset:
         lambda root: PianoRoll(data_dir=root, config=builder_config),
         config.data_dir,
         read,
-        advice="see that the folder can be written and has room, or choose another --data_dir",
     )
 
 

@@ -28,6 +28,8 @@ _STATIC_SHORTEST = 0.9
 Batch = dict[str, tf.Tensor]
 Gather = Callable[[tf.Tensor], Batch]
 """From indices of sequences [B] to {"x", "lengths"}."""
+FramesAt = Callable[[tf.Tensor], tf.Tensor]
+"""From rows of a split's values to frames."""
 
 
 def batches_per_epoch(split: Split, batch_size: int) -> int:
@@ -37,14 +39,15 @@ def batches_per_epoch(split: Split, batch_size: int) -> int:
     return -(-split.num_sequences // batch_size)
 
 
-def frames_at(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
+def frames_at(split: Split) -> FramesAt:
     """From rows of the split's values, of any shape [...], to frames [..., D] or [...].
 
-    A split in memory is copied to where batches are made from it. Of one in a file only what a
-    batch needs is read.
+    A split in memory is copied to where batches are made from it; one copy serves any number of
+    epochs. Of one in a file only what a batch needs is read.
     """
-    if split.decode is None and not isinstance(split.values, np.memmap):
-        values = tf.constant(split.values)
+    if split.is_in_memory:
+        with tf.device("CPU:0"):
+            values = tf.constant(split.values)
         return lambda rows: tf.gather(values, rows)
     frame = split.frames(slice(0, 1))
 
@@ -59,6 +62,18 @@ def frames_at(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
     return gathered
 
 
+def _padded(
+    at: FramesAt, starts: tf.Tensor, lengths: tf.Tensor, num_steps: tf.Tensor | int, last_row: int
+) -> tf.Tensor:
+    """Frames [B, T, ...] from the rows `starts` [B] on, zero behind `lengths` [B]."""
+    steps = tf.range(tf.cast(num_steps, tf.int64))
+    x = at(tf.minimum(starts[:, None] + steps, last_row))
+    mask = steps < tf.cast(lengths, tf.int64)[:, None]
+    for _ in range(x.shape.rank - 2):
+        mask = mask[..., None]
+    return tf.where(mask, x, tf.zeros([], x.dtype))
+
+
 def gather(split: Split, num_lengths: int | None = None) -> Gather:
     """Copies a split to where batches are made from it; one copy serves any number of epochs.
 
@@ -69,7 +84,7 @@ def gather(split: Split, num_lengths: int | None = None) -> Gather:
         the length of the batch's longest sequence.
     """
     with tf.device("CPU:0"):
-        if nearly_equal(split) and split.decode is None:
+        if nearly_equal(split) and split.is_in_memory:
             return _gather_padded_once(split)
         multiple = 1 if num_lengths is None else -(-int(split.lengths.max()) // num_lengths)
         return _gather_ragged(split, multiple)
@@ -154,7 +169,11 @@ def _bucketed(
 
 
 def stream_batches(
-    split: Split, planned: Pieces, first_batch: int = 0, chunk_length: int | None = None
+    split: Split,
+    planned: Pieces,
+    first_batch: int = 0,
+    chunk_length: int | None = None,
+    at: FramesAt | None = None,
 ) -> tf.data.Dataset:
     """Batches of pieces, each row continuing that of the batch before (`streams.pieces`).
 
@@ -163,24 +182,20 @@ def stream_batches(
       planned: its pieces.
       first_batch: batches to leave out at the start.
       chunk_length: T; by default each batch is as long as its longest piece.
+      at: what `frames_at` gave for the split, to be shared by epochs; by default made anew.
 
     Returns:
       `{"x", "lengths"}` as of `training_batches`, rows that have ended being of length 0; besides,
       `{"before": [B, D] or [B], "begins": [B] bool, "before_is_data": [B] bool}`.
     """
-    at = frames_at(split)
-    last_row = tf.constant(split.num_frames - 1, tf.int64)
+    frames, last_row = at or frames_at(split), split.num_frames - 1
 
     def make(first: tf.Tensor, lengths: tf.Tensor, begins: tf.Tensor, known: tf.Tensor) -> Batch:
         longest = tf.reduce_max(lengths) if chunk_length is None else chunk_length
-        steps = tf.range(tf.cast(longest, tf.int64))
-        x = at(tf.minimum(first[:, None] + steps, last_row))
-        mask = steps < tf.cast(lengths, tf.int64)[:, None]
-        mask = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (x.shape.rank - 2)], 0))
         return {
-            "x": tf.where(mask, x, tf.zeros([], x.dtype)),
+            "x": _padded(frames, first, lengths, longest, last_row),
             "lengths": lengths,
-            "before": at(tf.maximum(first - 1, 0)),
+            "before": frames(tf.maximum(first - 1, 0)),
             "begins": begins,
             "before_is_data": known,
         }
@@ -250,19 +265,14 @@ def _gather_padded_once(split: Split) -> Gather:
 def _gather_ragged(split: Split, multiple: int) -> Gather:
     """Batches as long as their longest sequence, rounded up, from the split's rows as they are."""
     starts, all_lengths = tf.constant(split.starts), tf.constant(split.lengths)
-    at = frames_at(split)
+    at, last_row = frames_at(split), split.num_frames - 1
     fixed = int(split.lengths.max()) if nearly_equal(split) else None
-    last_row = tf.constant(split.num_frames - 1, tf.int64)
 
     def gathered(indices: tf.Tensor) -> Batch:
         lengths = tf.gather(all_lengths, indices)
-        longest = tf.cast(tf.reduce_max(lengths), tf.int64)
-        steps = tf.range(-(-longest // multiple) * multiple if fixed is None else fixed)
-        steps = tf.cast(steps, tf.int64)
-        mask = steps < tf.cast(lengths, tf.int64)[:, None]
-        x = at(tf.minimum(tf.gather(starts, indices)[:, None] + steps, last_row))
-        for _ in range(x.shape.rank - 2):
-            mask = mask[..., None]
-        return {"x": tf.where(mask, x, tf.zeros([], x.dtype)), "lengths": lengths}
+        longest = tf.reduce_max(lengths)
+        num_steps = -(-longest // multiple) * multiple if fixed is None else fixed
+        x = _padded(at, tf.gather(starts, indices), lengths, num_steps, last_row)
+        return {"x": x, "lengths": lengths}
 
     return gathered

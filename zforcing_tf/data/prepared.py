@@ -29,7 +29,7 @@ def read_prepared(
     make_builder: Callable[[str], Any],
     data_dir: str,
     read: Callable[[Any], Found],
-    advice: str,
+    advice: str = "see that the folder can be written and has room, or choose another --data_dir",
     source: str = "",
     manual_dir: str = "",
 ) -> Found:
@@ -58,8 +58,8 @@ def read_prepared(
         builder = make_builder(os.fspath(root))
     if not Path(builder.data_dir).exists():
         _prepare(name, builder, root, advice, source, manual_dir)
-    with _damage_named(name, root), _quiet(logging.ERROR):
-        builder = make_builder(os.fspath(root))
+        with _damage_named(name, root), _quiet(logging.ERROR):
+            builder = make_builder(os.fspath(root))
     with _damage_named(name, root), _quiet():
         return read(builder)
 

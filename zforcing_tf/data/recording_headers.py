@@ -8,24 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from zforcing_tf.errors import UserError
+from zforcing_tf.errors import BadRecordError
 
 # Programs that write into a pipe do not know the length, and write one of at least this.
 _UNKNOWN_LENGTH = 0x7FFF0000
 _OGG_LAST_PAGE = 4
 _OGG_LARGEST_PAGE = 65307
-
-
-class BadRecordingError(UserError):
-    """A recording that cannot be used.
-
-    Attributes:
-      reason: why, without the name of the file.
-    """
-
-    def __init__(self, path: Path, reason: str, advice: str):
-        super().__init__(f"{path} {reason}: {advice}")
-        self.reason = reason
 
 
 def check_header(path: Path) -> None:
@@ -34,7 +22,7 @@ def check_header(path: Path) -> None:
     RIFF, NIST SPHERE and ogg are looked at.
 
     Raises:
-      BadRecordingError: see above, or it cannot be opened.
+      BadRecordError: see above, or it cannot be opened.
     """
     try:
         size = path.stat().st_size
@@ -49,13 +37,13 @@ def check_header(path: Path) -> None:
             else:
                 end = 0
     except OSError as error:
-        raise BadRecordingError(
+        raise BadRecordError(
             path, f"cannot be read ({error.strerror})", "see that you may read it"
         ) from error
     if not size:
-        raise BadRecordingError(path, "is empty", "copy it anew or remove it")
+        raise BadRecordError(path, "is empty", "copy it anew or remove it")
     if end > size:
-        raise BadRecordingError(
+        raise BadRecordError(
             path,
             f"is truncated: at least {end - size} of its {end} bytes are missing",
             "copy it anew",
@@ -88,7 +76,7 @@ def _sphere_end(path: Path, file: BinaryIO) -> int:
         }
         coding = fields.get("sample_coding", "pcm")
         if any(name in coding for name in ("shorten", "shortpack", "wavpack")):
-            raise BadRecordingError(
+            raise BadRecordError(
                 path,
                 f"is a compressed SPHERE file ({coding.strip()})",
                 "convert it with sph2pipe -f wav in.wav out.wav",
@@ -96,7 +84,7 @@ def _sphere_end(path: Path, file: BinaryIO) -> int:
         sample_bytes = int(fields.get("sample_n_bytes", 2)) * int(fields.get("channel_count", 1))
         return size + int(fields["sample_count"]) * sample_bytes
     except (ValueError, IndexError, KeyError) as error:
-        if isinstance(error, BadRecordingError):
+        if isinstance(error, BadRecordError):
             raise
         return 0
 

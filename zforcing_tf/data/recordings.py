@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from zforcing_tf.data.description import FULL_SCALE
 from zforcing_tf.data.own_files import find_copies
-from zforcing_tf.data.recording_headers import BadRecordingError, check_header
-from zforcing_tf.errors import UserError
+from zforcing_tf.data.recording_headers import check_header
+from zforcing_tf.errors import BadRecordError, UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".sph")
 
@@ -51,7 +51,7 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
       mix_down: whether the mean of several channels is taken.
 
     Raises:
-      BadRecordingError: it is no readable recording of one channel with at least one sample, or
+      BadRecordError: it is no readable recording of one channel with at least one sample, or
         ends before its header says.
       UserError: soundfile is not installed.
     """
@@ -60,7 +60,7 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
     try:
         with soundfile.SoundFile(path) as file:
             if file.channels != 1 and not mix_down:
-                raise BadRecordingError(
+                raise BadRecordError(
                     path,
                     f"has {file.channels} channels instead of one",
                     "mix them down, or keep one of them (sox in.wav -c 1 out.wav)",
@@ -68,21 +68,21 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
             samples = np.concatenate([np.zeros(0, np.int16), *_blocks(path, file)])
             rate, promised, lossy = file.samplerate, file.frames, file.format == "MP3"
     except soundfile.LibsndfileError as error:
-        raise BadRecordingError(
+        raise BadRecordError(
             path,
             f"cannot be read ({error.error_string.rstrip('.')})",
             "copy it anew, or convert it to wav or flac",
         ) from error
     missing = promised - len(samples)
     if missing > (max(_MP3_SLACK, promised // 100) if lossy else 0):
-        raise BadRecordingError(
+        raise BadRecordError(
             path,
             f"is truncated: it has {len(samples)} of the {promised} samples that its header "
             "promises",
             "copy it anew",
         )
     if not len(samples):
-        raise BadRecordingError(path, "has no samples", "remove it or record it anew")
+        raise BadRecordError(path, "has no samples", "remove it or record it anew")
     if not sample_rate:
         return Recording(samples, rate)
     return Recording(resampled(samples, rate, sample_rate), sample_rate)
@@ -112,14 +112,14 @@ def _blocks(path: Path, file: Any) -> Iterator[Samples]:
         finite = np.isfinite(block)
         if not finite.all():
             place = int(np.argmin(finite))
-            raise BadRecordingError(
+            raise BadRecordError(
                 path,
                 f"holds {block[place]} at sample {start + place}",
                 "make the file anew without it",
             )
         peak = float(np.abs(block).max())
         if peak > _LOUDEST:
-            raise BadRecordingError(
+            raise BadRecordError(
                 path,
                 f"holds numbers up to {peak:g} in size where 1 is full scale",
                 "divide them by their full scale and write the file anew",
@@ -197,7 +197,7 @@ class RecordingReader:
         """Makes each file that holds the same bytes as one before it a bad recording.
 
         Raises:
-          BadRecordingError: there is one, and bad recordings are errors.
+          BadRecordError: there is one, and bad recordings are errors.
         """
         self._copies = find_copies(files)
         if self._copies and not self._skip:
@@ -211,14 +211,14 @@ class RecordingReader:
         """Each good recording and its samples.
 
         Raises:
-          BadRecordingError: see `read_recording`; or a copy, or another rate.
+          BadRecordError: see `read_recording`; or a copy, or another rate.
           UserError: no recording is good.
         """
         good, last = False, ""
         for path in files:
             try:
                 samples = self._read(path)
-            except BadRecordingError as error:
+            except BadRecordError as error:
                 if not self._skip:
                     raise
                 last = f"{self.name(path)}: {error.reason}"
@@ -240,15 +240,15 @@ class RecordingReader:
         if self._first is None:
             self._first, self.sample_rate = path, rate
         if rate != self.sample_rate:
-            raise BadRecordingError(
+            raise BadRecordError(
                 path,
                 f"has {rate} samples a second, but {self._first} has {self.sample_rate}",
                 f"have all resampled with --sample_rate={self.sample_rate}",
             )
         return samples
 
-    def _copy_error(self, path: Path) -> BadRecordingError:
-        return BadRecordingError(
+    def _copy_error(self, path: Path) -> BadRecordError:
+        return BadRecordError(
             path,
             f"is a copy of {self._copies[path]}",
             "remove one of them, or leave copies out with --skip_bad_records",

@@ -164,9 +164,14 @@ class Split:
         for start in range(0, len(self.values), _BLOCK):
             yield start, self.frames(slice(start, start + _BLOCK))
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether `values` are frames, and none of them lies in a file."""
+        return self.decode is None and not isinstance(self.values, np.memmap)
+
     def in_memory(self) -> Split:
         """The same with frames as values."""
-        if self.decode is None and not isinstance(self.values, np.memmap):
+        if self.is_in_memory:
             return self
         values = np.concatenate([frames for _, frames in self.blocks()])
         return Split(self.name, values, self.lengths, limits=self.limits)

@@ -146,5 +146,4 @@ def load(config: DataConfig) -> Dataset:
         lambda root: TextFile(data_dir=root, config=builder_config),
         config.data_dir,
         lambda builder: text_dataset("text_file", builder, config, title=f"text_file/{title}"),
-        advice="see that the folder can be written and has room, or choose another --data_dir",
     )

@@ -13,11 +13,11 @@ from zforcing_tf.data.spec import SPLIT_NAMES
 
 
 def read_images(
-    name: str, make_builder: Callable[[str], Any], data_dir: str, advice: str, source: str = ""
+    name: str, make_builder: Callable[[str], Any], data_dir: str, **how: str
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """All images of a TFDS dataset with a feature `image` of one channel.
 
-    Arguments and errors are those of `prepared.read_prepared`.
+    Arguments and errors are those of `prepared.read_prepared`, `advice` and `source` among them.
 
     Returns:
       For each split `[N, rows, columns] uint8`, in the order of the records.
@@ -26,7 +26,7 @@ def read_images(
     def read(builder: Any) -> dict[str, npt.NDArray[np.uint8]]:
         return {split: _read_split(builder, split) for split in SPLIT_NAMES}
 
-    return read_prepared(name, make_builder, data_dir, read, advice, source)
+    return read_prepared(name, make_builder, data_dir, read, **how)
 
 
 def _read_split(builder: Any, split: str) -> npt.NDArray[np.uint8]:

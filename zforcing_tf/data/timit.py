@@ -22,12 +22,11 @@ import tensorflow_datasets as tfds
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.own_files import given_path
 from zforcing_tf.data.prepared import read_prepared
-from zforcing_tf.data.recording_headers import BadRecordingError
 from zforcing_tf.data.recordings import RecordingReader
 from zforcing_tf.data.sound_frames import SAMPLES, sound_dataset
 from zforcing_tf.data.spec import Dataset
 from zforcing_tf.data.timit_files import Utterance, complaints, find_utterances, timit_root
-from zforcing_tf.errors import UserError
+from zforcing_tf.errors import BadRecordError, UserError
 
 SAMPLE_RATE = 16000
 _INSTRUCTIONS = (
@@ -119,7 +118,7 @@ class Timit(tfds.core.GeneratorBasedBuilder):
         by_path = {utterance.path: utterance for utterance in utterances}
         for key, (path, samples) in enumerate(reader.read(split, by_path)):
             if reader.sample_rate != SAMPLE_RATE:
-                raise BadRecordingError(
+                raise BadRecordError(
                     path,
                     f"has {reader.sample_rate} samples a second, but those of TIMIT {SAMPLE_RATE}",
                     "copy it anew from the release LDC93S1",
