@@ -91,6 +91,18 @@ def test_a_training_step_is_checked_and_timed_at_a_tiny_size(tmp_path):
     assert results["train"][0]["ms_median"] > 0 and "ours, XLA off" in done.stdout
 
 
+def test_memory_of_the_pipeline_is_measured_for_each_size(tmp_path):
+    command = [sys.executable, "benchmarks/corpora.py", "--gib=0.01,0.02", "--batches=3"]
+    done = subprocess.run(command, cwd=workers.ROOT, capture_output=True, text=True, check=True)
+    heading, *rows = done.stdout.splitlines()
+    assert heading.split()[:2] == ["dataset", "GiB"] and heading.endswith("own MiB")
+    found = [row.split() for row in rows]
+    assert [row[:2] for row in found] == [
+        [kind, gib] for kind in ("pieces", "carried") for gib in ("0.01", "0.02")
+    ]
+    assert all(50 < float(row[-1]) < 5_000 for row in found)
+
+
 def test_the_gradient_of_our_worker_is_that_of_its_loss(tmp_path):
     """By differences, along one bias: what peers are held to is right itself."""
     from benchmarks import ours
