@@ -36,6 +36,7 @@ def export(
     checkpoint: Literal["best", "last"] = "best",
     version: int | None = None,
     data_dir: str | None = None,
+    manual_dir: str | None = None,
 ) -> Path:
     """Exports the model of a run.
 
@@ -46,6 +47,7 @@ def export(
         version: a number, at least 0; by default the training step.
         data_dir: where TFDS keeps the run's data, on whose validation split the export is tried; by
             default where the run had it. Without the data it is tried on what the model generates.
+        manual_dir: the same of data that the user brought.
 
     Returns:
         `<export_dir>/<version>`.
@@ -69,7 +71,7 @@ def export(
     version = step if version is None else version
     refuse_existing(folder / str(version))
     module, signatures = serving_module(model)
-    split = _sequences(model, config, spec, data_dir)
+    split = _sequences(run, model, config, spec, data_dir, manual_dir)
     expected = expectations(model, listing(signatures), split)
     with staged(folder, version) as staging:
         write_model(module, signatures, staging)
@@ -79,15 +81,20 @@ def export(
 
 
 def _sequences(
-    model: SequenceModel, config: ExperimentConfig, spec: DataSpec, data_dir: str | None
+    run: RunDirectory,
+    model: SequenceModel,
+    config: ExperimentConfig,
+    spec: DataSpec,
+    data_dir: str | None,
+    manual_dir: str | None,
 ) -> Split:
     """What an export is tried on."""
-    from zforcing_tf.data import registry
+    from zforcing_tf.training.run_data import load_data
 
     from .verify import generated
 
     try:
-        return registry.load(config.data, data_dir).validation
+        return load_data(run, config.data, data_dir, manual_dir).validation
     except UserError as error:
         logging.warning("verifying on sequences that the model generates, without data: %s", error)
         return generated(model, spec.max_length)
@@ -171,7 +178,12 @@ def main() -> None:
     values = flags.FLAGS
     programs.check_run_dir(values.run_dir)
     path = export(
-        values.run_dir, values.export_dir, values.checkpoint, values.version, values.data_dir
+        values.run_dir,
+        values.export_dir,
+        values.checkpoint,
+        values.version,
+        values.data_dir,
+        values.manual_dir,
     )
     from zforcing_tf.training.json_files import read_json
 

@@ -232,7 +232,7 @@ def with_flags(monkeypatch):
     """Runs the program's main in this process."""
     given = {"first": None, "second": None, "num_points": 3, "pairs": 2, "max_steps": STEPS}
     given |= {"top_k": 3, "beam": 3, "num_samples": 4, "seed": 0}
-    given |= {"checkpoint": "best", "data_dir": None}
+    given |= {"checkpoint": "best", "data_dir": None, "manual_dir": None}
 
     def call(run_dir, **values):
         flag_values = types.SimpleNamespace(run_dir=str(run_dir), **{**given, **values})

@@ -12,7 +12,14 @@ from zforcing_tf.answers import Latents, Scores
 from zforcing_tf.data.spec import Dataset, Split
 from zforcing_tf.errors import UserError
 from zforcing_tf.metrics import ActiveUnits
-from zforcing_tf.scoring import evaluate, skipped_records, table, tighter_bounds, with_other_bounds
+from zforcing_tf.scoring import (
+    evaluate,
+    protocol,
+    skipped_records,
+    table,
+    tighter_bounds,
+    with_other_bounds,
+)
 
 LENGTHS = (5, 1, 3, 4, 2, 5, 3)
 
@@ -199,3 +206,8 @@ def test_other_bounds_of_the_same_weights_stay():
     assert both == {**numbers, "iwae": -2.0}
     assert with_other_bounds(known, "test", {**numbers, "step": 10}) == {**numbers, "step": 10}
     assert with_other_bounds({}, "test", numbers) == numbers
+
+
+def test_a_protocol_has_a_name():
+    assert protocol(0, True) == "whole sequences"
+    assert protocol(40, False) == "chunks of 40, first frames not scored"

@@ -65,7 +65,13 @@ def with_flags(monkeypatch, trained):
     """Runs a program's main in this process, which saves the seconds that one takes to start."""
 
     def call(module, **values):
-        common = {"checkpoint": "best", "data_dir": None, "seed": None, "bounds": ["elbo"]}
+        common = {
+            "checkpoint": "best",
+            "data_dir": None,
+            "manual_dir": None,
+            "seed": None,
+            "bounds": ["elbo"],
+        }
         common |= {"num_particles": 1, "chunk_length": None}
         common |= {"diagnostics": False, "diagnostics_sequences": 256}
         given = types.SimpleNamespace(**{**common, **values})

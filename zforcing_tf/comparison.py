@@ -15,13 +15,14 @@ from typing import Any, TypeAlias
 from zforcing_tf import config
 from zforcing_tf.errors import UserError
 from zforcing_tf.settings import as_text
+from zforcing_tf.tables import MACRO
 from zforcing_tf.training.history import History
 from zforcing_tf.training.run_directory import RunDirectory
 
 Number: TypeAlias = int | float | None
 
 STANDARD_ERROR = "_standard_error"
-OF_SPLIT = ("nats_per_step", "bits_per_dim", "perplexity", "kl_per_step", "active_units")
+OF_SPLIT = ("nats_per_step", MACRO, "bits_per_dim", "perplexity", "kl_per_step", "active_units")
 """What `results.json` says of a split besides its bounds."""
 _OF_RUN = ("parameters", "seconds", "epochs", "best_epoch")
 _BOUNDS = ("elbo", "iwae", "fivo")
@@ -142,6 +143,8 @@ def read(path: str, split: str) -> Run:
     of_training = ["carry_state"] + ["chunk_length"] * (not data["chunk_evaluation"])
     sections["chunks"] = {name: data.pop(name) for name in of_training}
     results = run.read_results()
+    # Two folders of recordings are two sets of data, though the settings may be the same.
+    data["dataset"] = str(results.get("dataset", data["dataset"]))
     scores = results.get(split)
     if not isinstance(scores, dict):
         raise UserError(
@@ -234,6 +237,10 @@ def _numbers(results: dict[str, Any], scores: dict[str, Any]) -> dict[str, Numbe
             numbers[bound + samples] = _number(scores, bound)
             numbers[bound + samples + STANDARD_ERROR] = _number(scores, bound + STANDARD_ERROR)
     numbers |= {name: _number(scores, name) for name in OF_SPLIT}
+    mean, all_steps = numbers[MACRO], numbers["nats_per_step"]
+    # Between sequences of one length the mean over them is that over all steps.
+    if mean is not None and math.isclose(mean, all_steps or 0.0, rel_tol=1e-6):
+        numbers[MACRO] = None
     numbers |= {name: _number(results, name) for name in _OF_RUN}
     seconds, epochs = numbers.pop("seconds"), numbers["epochs"]
     numbers["seconds_per_epoch"] = seconds / epochs if seconds is not None and epochs else None

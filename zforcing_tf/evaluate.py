@@ -136,17 +136,17 @@ class _Evaluated(NamedTuple):
 
 def _evaluated(path: str, tighter: list[str]) -> _Evaluated:
     from zforcing_tf import models
-    from zforcing_tf.data import registry
     from zforcing_tf.diagnostics import diagnose
     from zforcing_tf.resampling import Resampling
     from zforcing_tf.scoring import evaluate, skipped_records, tighter_bounds, with_other_bounds
     from zforcing_tf.training.checkpoint import load_model
+    from zforcing_tf.training.run_data import load_data
     from zforcing_tf.training.run_directory import RunDirectory
 
     given = flags.FLAGS
     model, experiment, spec, step = load_model(path, given.checkpoint)
     data, pieces, other_pieces = _pieces(experiment.data, given.chunk_length)
-    dataset = registry.load(data, given.data_dir)
+    dataset = load_data(RunDirectory(path), data, given.data_dir, given.manual_dir)
     split = dataset.split(given.split)
     if pieces and other_pieces:
         split = split.cut(pieces)

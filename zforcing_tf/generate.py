@@ -64,24 +64,24 @@ def main() -> None:
     given = flags.FLAGS
     programs.check_run_dir(given.run_dir)
     from zforcing_tf import learning_curves, output_files, pictures
-    from zforcing_tf.data import registry
     from zforcing_tf.sampling import extent, gallery
     from zforcing_tf.training.checkpoint import load_model
     from zforcing_tf.training.history import History
+    from zforcing_tf.training.run_data import load_data
     from zforcing_tf.training.run_directory import RunDirectory
     from zforcing_tf.training.writing import writing
 
+    run = RunDirectory(given.run_dir)
     model, experiment, spec, _ = load_model(given.run_dir, given.checkpoint)
     shown = extent(spec, given.num_sequences, given.num_steps, given.seconds)
     rows = gallery(
         model,
-        registry.load(experiment.data, given.data_dir).test,
+        load_data(run, experiment.data, given.data_dir, given.manual_dir).test,
         shown,
         temperature=given.temperature,
         seed=given.seed,
         num_particles=given.num_particles,
     )
-    run = RunDirectory(given.run_dir)
     history = History(run.history).rows()
     with writing(run.samples, "mend that, then give the same command again"):
         written = [[pictures.save_arrays(run.samples / "samples.npz", rows)]]

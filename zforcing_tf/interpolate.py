@@ -47,12 +47,13 @@ def main() -> None:
         here, lacking = ("first", "second") if given.second is None else ("second", "first")
         raise UserError(f"--{here} needs another sentence at the other end: give --{lacking} too")
     from zforcing_tf import interpolation
-    from zforcing_tf.data import registry
     from zforcing_tf.decoder import Decoder
     from zforcing_tf.training.checkpoint import load_model
+    from zforcing_tf.training.run_data import load_data
     from zforcing_tf.training.run_directory import RunDirectory
     from zforcing_tf.training.writing import writing
 
+    run = RunDirectory(given.run_dir)
     model, experiment, spec, step = load_model(given.run_dir, given.checkpoint)
     text = spec.text
     if text is None:
@@ -72,7 +73,7 @@ def main() -> None:
             sentences.append(symbols)
         pairs = [(sentences[0], sentences[1])]
     else:
-        test = registry.load(experiment.data, given.data_dir).test
+        test = load_data(run, experiment.data, given.data_dir, given.manual_dir).test
         pairs = interpolation.pairs_of(test, text, given.pairs, given.max_steps, given.seed)
     found = []
     for number, pair in enumerate(pairs):
@@ -95,7 +96,7 @@ def main() -> None:
             )
         )
     heading = _heading(given, step, text.tokens)
-    path = RunDirectory(given.run_dir).samples / "interpolations.md"
+    path = run.samples / "interpolations.md"
     with writing(path, "mend that, then give the same command again"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(interpolation.as_markdown(found, text, heading), encoding="utf-8")

@@ -68,12 +68,17 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
 
 
 def define_run_flags() -> None:
-    """Defines the flags of each program that uses a trained run: `--checkpoint`, `--data_dir`."""
+    """Defines the flags of each program that uses a trained run: which weights, where its data."""
     flags.DEFINE_enum(
         "checkpoint", "best", ["best", "last"], "Weights of the best epoch, or the last ones."
     )
     flags.DEFINE_string(
         "data_dir", None, "Where TFDS keeps its datasets; without it, where the run had them."
+    )
+    flags.DEFINE_string(
+        "manual_dir",
+        None,
+        "Where the data that you brought is now; without it, where the run had it.",
     )
 
 

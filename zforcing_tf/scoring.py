@@ -16,8 +16,7 @@ from zforcing_tf.metrics import ActiveUnits, bits_per_dim
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.resampling import DEFAULT, Resampling
 from zforcing_tf.sequence_model import SequenceModel
-
-MACRO = "nats_per_step_macro"
+from zforcing_tf.tables import MACRO
 
 
 def evaluate(
@@ -133,6 +132,17 @@ def tighter_bounds(
             **{f"{name}_{key}": value for key, value in _per_step(bound, steps).items()},
         }
     return results
+
+
+def protocol(chunk_length: int, score_first_frame: bool) -> str:
+    """What is scored, in words: numbers of different protocols are not compared.
+
+    Args:
+        chunk_length: steps of the pieces that are scored each by itself; 0: whole sequences.
+        score_first_frame: or whether it is only given.
+    """
+    pieces = f"chunks of {chunk_length}" if chunk_length else "whole sequences"
+    return pieces + ("" if score_first_frame else ", first frames not scored")
 
 
 def with_other_bounds(

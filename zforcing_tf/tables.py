@@ -8,11 +8,12 @@ from typing import TypeAlias
 
 Value: TypeAlias = str | int | float | None
 
+MACRO = "nats_per_step_macro"
 TITLES = {
     "elbo": "nats/sequence",
     "elbo_standard_error": "+-",
     "nats_per_step": "nats/step",
-    "nats_per_step_macro": "nats/step macro",
+    MACRO: "nats/step macro",
     "bits_per_dim": "bits/dim",
     "perplexity": "perplexity",
     "kl_per_step": "KL/step",

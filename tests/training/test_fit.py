@@ -84,6 +84,7 @@ def test_a_finished_run_is_left_as_it_is(experiment):
     first = fit(experiment)
     before = weights(experiment.run.run_dir)
     assert fit(experiment)["test"] == first["test"]
+    assert first["protocol"] == "whole sequences"
     for a, b in zip(before, weights(experiment.run.run_dir), strict=True):
         np.testing.assert_array_equal(a, b)
 

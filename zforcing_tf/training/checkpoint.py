@@ -23,6 +23,7 @@ from absl import logging
 
 from zforcing_tf import models
 from zforcing_tf.config import ExperimentConfig
+from zforcing_tf.data.identity import spec_of
 from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
@@ -75,7 +76,7 @@ def load_model(
     run = RunDirectory(os.fspath(run_dir))
     config = run.open_for_reading()
     try:
-        spec = DataSpec.from_json(read_json(run.data))
+        spec = spec_of(read_json(run.data))
     except UserError as error:
         raise UserError(
             f"{run.data} cannot be used: {error}; give the training command again to restore it"

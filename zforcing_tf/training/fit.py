@@ -13,17 +13,24 @@ from absl import logging
 
 from zforcing_tf import models
 from zforcing_tf.config import ExperimentConfig
-from zforcing_tf.data import pipeline, registry
+from zforcing_tf.data import identity, pipeline, registry
 from zforcing_tf.data.feed import Feed
 from zforcing_tf.data.spec import Dataset, DataSpec
 from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import UserError
-from zforcing_tf.scoring import evaluate, skipped_records, tighter_bounds, with_other_bounds
+from zforcing_tf.scoring import (
+    evaluate,
+    protocol,
+    skipped_records,
+    tighter_bounds,
+    with_other_bounds,
+)
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training import distribution, progress, xla
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
 from zforcing_tf.training.history import History
 from zforcing_tf.training.interruption import Interruption
+from zforcing_tf.training.run_data import check_data
 from zforcing_tf.training.run_directory import RunDirectory
 from zforcing_tf.training.summaries import Summaries
 from zforcing_tf.training.writing import GO_ON, writing
@@ -73,8 +80,11 @@ def fit(config: ExperimentConfig) -> dict[str, Any]:
     model = compiled_model(config, dataset.spec)
     check_limits(dataset, model.emission.family.limits, model.emission.family_name)
     with run.lock():
+        if run.config.exists():
+            run.check_experiment(config)
+            check_data(run, dataset)
         run.open_for_training(config)
-        run.write_data(dataset.spec.to_json())
+        run.write_data(identity.described(dataset))
         training = _Training(config, dataset, model, run)
         training.run()
         return training.results()
@@ -212,6 +222,10 @@ class _Training:
             "best_epoch": best.best_epoch,
             "step": step,
             "seconds": round(now.seconds, 1),
+            "protocol": protocol(
+                config.data.chunk_length * config.data.chunk_evaluation,
+                config.data.score_first_frame,
+            ),
             **skipped_records(self.dataset),
         }
         known = self.run_directory.read_results()

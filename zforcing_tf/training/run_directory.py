@@ -96,13 +96,7 @@ class RunDirectory:
         self._make()
         resumed = self.config.exists()
         if resumed:
-            earlier = self.open_for_reading()
-            changes = earlier.differences(config, ignore=configuration.resumable())
-            if changes:
-                raise UserError(
-                    f"{self.path} holds another experiment ({'; '.join(changes)}); give another "
-                    f"--run_dir, or its own flags with --flagfile={self.flags}"
-                )
+            self.check_experiment(config)
         elif self.checkpoints.is_dir() and any(self.checkpoints.iterdir()):
             raise UserError(
                 f"{self.checkpoints} holds checkpoints, but {self.config} is missing; "
@@ -118,6 +112,16 @@ class RunDirectory:
         # Last: where it exists, the run exists.
         self._write(self.config, config.to_json())
         return resumed
+
+    def check_experiment(self, config: ExperimentConfig) -> None:
+        """UserError if the run that is there is another experiment than this configuration."""
+        earlier = self.open_for_reading()
+        changes = earlier.differences(config, ignore=configuration.resumable())
+        if changes:
+            raise UserError(
+                f"{self.path} holds another experiment ({'; '.join(changes)}); give another "
+                f"--run_dir, or its own flags with --flagfile={self.flags}"
+            )
 
     def open_for_reading(self) -> ExperimentConfig:
         """The configuration of the run.
@@ -148,7 +152,7 @@ class RunDirectory:
         }
 
     def write_data(self, spec: Mapping[str, Any]) -> None:
-        """Writes `data.json`, what `DataSpec.to_json` gives.
+        """Writes `data.json`, what `identity.described` gives.
 
         Raises:
             UserError: it cannot be written.
