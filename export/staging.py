@@ -9,16 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from zforcing_tf import leftovers
 from zforcing_tf.errors import UserError
 from zforcing_tf.training import durable
-
-_STAGING = re.compile(r"\.staging-\d+-(.+)-(\d+)")
 
 
 def refuse_existing(path: Path) -> None:
@@ -44,11 +41,11 @@ def staged(export_dir: Path, version: int) -> Iterator[Path]:
         UserError: the version exists, or `export_dir` cannot be made or written.
     """
     final = export_dir / str(version)
-    staging = export_dir / f".staging-{version}-{socket.gethostname()}-{os.getpid()}"
+    staging = leftovers.staging_path(final)
     refuse_existing(final)
     with _explained(export_dir):
         export_dir.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(export_dir)
+        leftovers.remove_abandoned(export_dir)
         staging.mkdir()
     try:
         yield staging
@@ -58,26 +55,6 @@ def staged(export_dir: Path, version: int) -> Iterator[Path]:
             durable.rename(staging, final)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _remove_abandoned(export_dir: Path) -> None:
-    """Removes what exports of this machine that were killed have left."""
-    for path in export_dir.iterdir():
-        found = _STAGING.fullmatch(path.name)
-        if found and found[1] == socket.gethostname() and not _is_running(int(found[2])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    if process == os.getpid():  # an earlier one that had our number
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 @contextlib.contextmanager

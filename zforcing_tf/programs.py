@@ -16,13 +16,14 @@ A program's module imports nothing heavy at the top; `--help` and wrong flags th
 
 Exit codes: 0 done, 1 an unforeseen error (with its traceback), 2 a `UserError`, a wrong flag, or a
 file that cannot be written, 130 interrupted from the keyboard, 141 the reader of the output left,
-143 ended by SIGTERM (training, after a checkpoint).
+143 ended by SIGTERM (training, after a checkpoint; all else with nothing half-written left).
 """
 
 import difflib
 import errno
 import os
 import re
+import signal
 import sys
 import tempfile
 import textwrap
@@ -45,6 +46,10 @@ _REFUSED = (
 _COLUMN, _WIDTH = 34, 96
 
 
+class _Terminated(BaseException):
+    """SIGTERM came: what has to be cleared away on the way out is."""
+
+
 def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the flags, runs a program's `main`, and ends the process.
 
@@ -60,6 +65,8 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         )
     except KeyboardInterrupt:
         _interrupted()
+    except _Terminated:
+        _terminated()
     except BrokenPipeError:
         # Who read our output has gone, as `head` does; nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,6 +105,7 @@ def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | 
         tempfile.gettempdir()  # TensorFlow does not even start without one
     except FileNotFoundError:
         _fail("no folder for temporary files: make room in /tmp, or name another one in TMPDIR")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main()
         sys.stdout.flush()
@@ -116,6 +124,8 @@ def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | 
         raise
     except KeyboardInterrupt:
         _interrupted()
+    except _Terminated:
+        _terminated()
     except Exception as error:
         # By its name: TensorFlow may not have been imported.
         if type(error).__name__ == "ResourceExhaustedError" and "allocating" in str(error):
@@ -174,6 +184,16 @@ def _fail(sentence: str) -> NoReturn:
 def _interrupted() -> NoReturn:
     print("interrupted", file=sys.stderr)
     sys.exit(130)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+    raise _Terminated
+
+
+def _terminated() -> NoReturn:
+    print("stopped", file=sys.stderr)
+    sys.exit(143)
 
 
 def help_text(main: Callable[[], int | None]) -> str:

@@ -54,13 +54,13 @@ def read_prepared(
     root = Path(data_dir or default).expanduser()
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file: choose a folder for prepared datasets with --data_dir")
-    with _damage_named(name, root), _quiet(logging.ERROR):
+    with _damage_named(name, root / name), _quiet(logging.ERROR):
         builder = make_builder(os.fspath(root))
     if not Path(builder.data_dir).exists():
         _prepare(name, builder, root, advice, source, manual_dir)
-        with _damage_named(name, root), _quiet(logging.ERROR):
+        with _damage_named(name, root / name), _quiet(logging.ERROR):
             builder = make_builder(os.fspath(root))
-    with _damage_named(name, root), _quiet():
+    with _damage_named(name, Path(builder.data_dir)), _quiet():
         return read(builder)
 
 
@@ -122,17 +122,19 @@ def _check_writable(name: str, root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _damage_named(name: str, root: Path) -> Iterator[None]:
-    """Whatever fails inside is the fault of files that a previous preparation left."""
+def _damage_named(name: str, folder: Path) -> Iterator[None]:
+    """Whatever fails inside is the fault of files that a previous preparation left in a folder."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if not (root / name).exists():
+        # A full disk or a refused file is no damage. A missing one is.
+        refused = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        if refused or not folder.exists():
             raise
         raise UserError(
-            f"dataset {name!r} in {root / name} is damaged ({_reason(error)}): "
+            f"dataset {name!r} in {folder} is damaged ({_reason(error)}): "
             "delete that folder and run again, and it will be prepared anew"
         ) from error
 

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from absl import logging
 
+from zforcing_tf import leftovers
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec, Split
 from zforcing_tf.errors import UserError
 
@@ -161,7 +162,9 @@ def _write(
 ) -> Path:
     logging.info("writing sequences to %s (once)", folder)
     try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        leftovers.remove_abandoned(folder.parent)
+        staging = leftovers.staging_path(folder)
+        staging.mkdir()
     except OSError as error:
         _temporary.append(tempfile.TemporaryDirectory(prefix="sequences-"))
         staging = Path(_temporary[-1].name)

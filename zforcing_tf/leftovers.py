@@ -1,0 +1,35 @@
+"""Folders that are written under another name first, and what killed processes leave of these."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+
+
+def staging_path(final: Path) -> Path:
+    """Where this process writes what becomes `final`, beside it: a name that tells who writes."""
+    return final.parent / f".staging-{final.name}-{socket.gethostname()}-{os.getpid()}"
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes what killed processes of this machine have left at a `staging_path` in a folder."""
+    staging = re.compile(r"\.staging-.+-" + re.escape(socket.gethostname()) + r"-(\d+)")
+    for path in folder.iterdir():
+        found = staging.fullmatch(path.name)
+        if found and not _is_running(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid():  # an earlier one that had our number
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
