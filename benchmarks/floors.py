@@ -6,8 +6,10 @@
 
 fits on the training split and scores validation and test: sound by independent samples, by frames
 of a full-covariance Gaussian, and by linear prediction; binary frames by independent numbers and by
-each number given the last one; symbols by their frequency and by Witten and Bell's pairs. Takes
-seconds to minutes; the flags are those of the data of an experiment.
+each number given the last one (half a count is added to each: Jeffreys' prior); symbols by their
+frequency and by Witten and Bell's pairs (1e-12 at least). With --noscore_first_frame first frames
+are only given, as to a model. Takes seconds to minutes; the flags are those of the data of an
+experiment.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from zforcing_tf import config as configuration
 from zforcing_tf import programs, tables
 
 Array = npt.NDArray[Any]
-Score = Callable[[Array], float]
-"""From one sequence to its log-likelihood in nats."""
+Score = Callable[[Array], Array]
+"""From one sequence [T, ...] to the log-likelihood of each step, [T] nats."""
 ORDER = 20
 
 
@@ -58,21 +60,24 @@ def sound(train: Any) -> dict[str, Score]:
     )
     variance, spread = squares / total, absolute / total
 
-    def full_covariance(x: Array) -> float:
+    def full_covariance(x: Array) -> Array:
         centred = x.astype(np.float64) - mean
         distances = np.einsum("ti,ij,tj->t", centred, precision, centred)
-        return float(-0.5 * (distances + log_det).sum())
+        return -0.5 * (distances + log_det)
 
-    def predicted_gauss(x: Array) -> float:
+    def predicted_gauss(x: Array) -> Array:
         e = _residuals(x, weights)
-        return float(-0.5 * (np.square(e) / variance + math.log(2 * math.pi * variance)).sum())
+        return by_step(x, -0.5 * (np.square(e) / variance + math.log(2 * math.pi * variance)))
 
-    def predicted_laplace(x: Array) -> float:
+    def predicted_laplace(x: Array) -> Array:
         e = _residuals(x, weights)
-        return float(-(np.abs(e) / spread + math.log(2 * spread)).sum())
+        return by_step(x, -(np.abs(e) / spread + math.log(2 * spread)))
+
+    def by_step(x: Array, values: Array) -> Array:
+        return values.reshape(x.shape).sum(axis=1)
 
     return {
-        "samples by N(0, 1)": lambda x: float(-0.5 * (np.square(x) + math.log(2 * math.pi)).sum()),
+        "samples by N(0, 1)": lambda x: -0.5 * (np.square(x) + math.log(2 * math.pi)).sum(axis=1),
         "frames by a Gaussian": full_covariance,
         f"linear prediction, {ORDER} taps, Gauss": predicted_gauss,
         f"linear prediction, {ORDER} taps, Laplace": predicted_laplace,
@@ -105,12 +110,12 @@ def binary(train: Any) -> dict[str, Score]:
     alone = (ones + 0.5) / (count + 1)
     after = (pairs[:, 1] + 0.5) / (pairs.sum(axis=1) + 1)  # [last, D]: the number is one
 
-    def independent(x: Array) -> float:
-        return float(np.log(np.where(x == 1, alone, 1 - alone)).sum())
+    def independent(x: Array) -> Array:
+        return np.log(np.where(x == 1, alone, 1 - alone)).sum(axis=1)
 
-    def markov(x: Array) -> float:
+    def markov(x: Array) -> Array:
         p = np.concatenate([alone[None], np.where(x[:-1] == 1, after[1], after[0])])
-        return float(np.log(np.where(x == 1, p, 1 - p)).sum())
+        return np.log(np.where(x == 1, p, 1 - p)).sum(axis=1)
 
     return {"numbers independent": independent, "each given its last": markov}
 
@@ -128,16 +133,16 @@ def symbols(train: Any, size: int) -> dict[str, Score]:
         total[last] += number
         kinds[last] += 1
 
-    def frequency(x: Array) -> float:
-        return float(np.log(np.maximum(unigram[x], 1e-12)).sum())
+    def frequency(x: Array) -> Array:
+        return np.log(np.maximum(unigram[x], 1e-12))
 
-    def pair(x: Array) -> float:
-        value = 0.0
+    def pair(x: Array) -> Array:
+        values = []
         for last, now in zip([size, *x[:-1].tolist()], x.tolist(), strict=True):
             seen = pairs.get((last, now), 0) + kinds[last] * unigram[now]
             weight = total[last] + kinds[last]
-            value += math.log(max(seen / weight if weight else unigram[now], 1e-12))
-        return value
+            values.append(math.log(max(seen / weight if weight else unigram[now], 1e-12)))
+        return np.array(values)
 
     return {"frequency": frequency, "pairs (Witten, Bell)": pair}
 
@@ -146,7 +151,8 @@ def main() -> None:
     """Runs the program."""
     from zforcing_tf.data import registry
 
-    data = registry.load(configuration.from_flags().data)
+    settings = configuration.from_flags().data
+    data, given = registry.load(settings), int(not settings.score_first_frame)
     if data.spec.kind == "symbol":
         floors = symbols(data.train, data.spec.frame_size)
     else:
@@ -156,13 +162,16 @@ def main() -> None:
         if data.spec.kind == "symbol":
             columns["perplexity"] = []
         for score in floors.values():
-            found = np.array([score(x) for x in sequences(split)])
+            longer = (x for x in sequences(split) if len(x) > given)
+            found = np.array([score(x)[given:].sum() for x in longer])
+            steps = split.lengths[split.lengths > given] - given
             columns["nats/sequence"].append(float(found.mean()))
-            columns["nats/step"].append(float(found.sum() / split.num_frames))
-            columns["macro"].append(float((found / split.lengths).mean()))
+            columns["nats/step"].append(float(found.sum() / steps.sum()))
+            columns["macro"].append(float((found / steps).mean()))
             if "perplexity" in columns:
                 columns["perplexity"].append(math.exp(-columns["nats/step"][-1]))
-        print(f"{data.spec.name}, {split.name}, {split.num_sequences} sequences:")
+        scored = ", first frames not scored" * given
+        print(f"{data.spec.name}, {split.name}, {split.num_sequences} sequences{scored}:")
         rows = [tables.Column(name, name, values) for name, values in columns.items()]
         print(tables.as_text([tables.Column("floor", "", list(floors)), *rows]), flush=True)
 

@@ -122,3 +122,28 @@ def test_the_gradient_of_our_worker_is_that_of_its_loss(tmp_path):
     step = 0.02
     slope = (result(step)["loss"] - result(-step)["loss"]) / (2 * step)
     assert slope == pytest.approx(result(0.0)[name].sum(), rel=0.02)
+
+
+def test_floors_of_frames_that_are_given_or_scored(tmp_path):
+    """One key that sounds in each other step: independent, 1/2; given the last, almost certain."""
+    roll = np.zeros((1, 41, 88), np.uint8)
+    roll[0, ::2, 0] = 1
+    arrays = {name: np.concatenate([roll] * count) for name, count in (("train", 3), ("valid", 1))}
+    np.savez(tmp_path / "rolls.npz", **arrays, test=roll)
+    common = [sys.executable, "benchmarks/floors.py", "--dataset=array"]
+    common += [f"--manual_dir={tmp_path / 'rolls.npz'}", f"--data_dir={tmp_path / 'tfds'}"]
+
+    def found(*more):
+        done = subprocess.run(
+            [*common, *more], cwd=workers.ROOT, capture_output=True, text=True, check=True
+        )
+        heading, _, _, last = done.stdout.splitlines()[-4:]
+        return heading, float(last.split()[-3])
+
+    scored = found()
+    only_given = found("--noscore_first_frame")
+    assert scored[0] == "array/rolls, test, 1 sequences:"
+    assert only_given[0] == "array/rolls, test, 1 sequences, first frames not scored:"
+    # Half a count is added to each: 63 of 123 frames have the key, and none any of the other 87.
+    first = np.log(63.5 / 124) + 87 * np.log(123.5 / 124)
+    assert scored[1] - only_given[1] == pytest.approx(first, abs=2e-3)

@@ -270,6 +270,12 @@ def test_the_program_goes_between_sentences_that_are_given(run):
     assert cells == [" ".join(line.split()) for line in lines[4:15]]
 
 
+def test_a_model_that_never_learned_how_sentences_begin(tmp_path, with_flags):
+    run = a_run(tmp_path / "run", model="zforcing", score_first_frame=False)
+    with pytest.raises(UserError, match="trained with --noscore_first_frame, so it never learned"):
+        with_flags(run)
+
+
 def test_pairs_of_the_test_split_by_the_seed(run, with_flags, monkeypatch, capsys):
     sentences = [symbols(*values) for values in ((2, 3), (3, 2), (4, 5), (5, 4), (2, 2), (3, 3))]
     test, spec = split_of(*sentences), DataSpec("reviews", "symbol", 6, STEPS, text=TEXT)

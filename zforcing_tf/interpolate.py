@@ -61,6 +61,11 @@ def main() -> None:
             f"{given.run_dir} is a run on {spec.name!r}, which is no text: this program goes from "
             "one sentence to another; for other runs use zforcing_tf.generate"
         )
+    if not experiment.data.score_first_frame:
+        raise UserError(
+            f"{given.run_dir} was trained with --noscore_first_frame, so it never learned how "
+            "sentences begin: train with --score_first_frame for this program"
+        )
     decoder = Decoder(model, text.end, [text.unknown])
     if given.first is not None:
         sentences = []

@@ -146,7 +146,7 @@ def gallery(
         title = "samples of the latents, means of the frames"
         drawn.append(("samples_mean", title, [[1.0, 0.0]]))
     for name, title, value in drawn:
-        samples = _continued(model, x[:, :known], shown.steps, seed, value)
+        samples = continued(model, x[:, :known], shown.steps, seed, value)
         rows.append(Row(name, title, samples, full, known))
     if shown.given is None:
         given = int(lengths.min()) // 2
@@ -156,14 +156,14 @@ def gallery(
     long_enough = lengths > given
     if 0 < given < total and long_enough.any():
         prefix = x[long_enough, :given]
-        whole = _continued(model, prefix, total, seed, num_particles=num_particles)
+        whole = continued(model, prefix, total, seed, num_particles=num_particles)
         every = np.full(len(whole), total, np.int32)
         title = f"{_share(shown, given, lengths)} given, rest by the model"
         rows.append(Row("completions", title, whole, every, given))
     return rows
 
 
-def _continued(
+def continued(
     model: SequenceModel,
     prefix: npt.NDArray[Any],
     steps: int,

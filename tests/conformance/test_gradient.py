@@ -96,11 +96,14 @@ def test_of_windows_computed_again(variant, emission):
 
 @pytest.mark.parametrize("window", [2, 3, 4, 7])
 @pytest.mark.parametrize("variant", ["storn", "vrnn", "srnn", "full"])
-def test_windows_that_do_not_divide_the_length(variant, window, monkeypatch):
-    model = factory.build("gaussian", dtype="float64", **factory.VARIANTS[variant])
+@pytest.mark.parametrize("scored", [True, False])
+def test_windows_that_do_not_divide_the_length(variant, window, scored, monkeypatch):
+    settings = {"dtype": "float64", "score_first_frame": scored, **factory.VARIANTS[variant]}
+    model = factory.build("gaussian", **settings)
     monkeypatch.setattr(recompute, "WINDOW", window)
     batch = tensors(factory.batch("gaussian", LENGTHS))
-    noise = normal(max(LENGTHS), len(LENGTHS), model.cell.latent_size, seed=3)
+    steps = max(LENGTHS) - (not scored)
+    noise = normal(steps, len(LENGTHS), model.cell.latent_size, seed=3)
 
     def terms_and_gradients(training: Any) -> Any:
         sources = [v.value for v in model.trainable_variables]

@@ -80,6 +80,22 @@ def test_folders_are_splits(folders: Path) -> None:
     assert dataset.spec.name == "audio_folder/mine"
     assert (dataset.spec.kind, dataset.spec.frame_size, dataset.spec.max_length) == ("real", 10, 20)
     assert dataset.skipped == ()
+    assert dataset.notes == (
+        "audio_folder/mine train: 1 recording shorter than a frame of 10 samples left out",
+    )
+
+
+def test_links(folders: Path) -> None:
+    """Those that lead round and round are not followed, one that leads nowhere is named."""
+    elsewhere = folders.parent / "more"
+    write(elsewhere / "f.wav", noise(70, 7))
+    (folders / "train" / "more").symlink_to(elsewhere)
+    (folders / "train" / "below" / "round").symlink_to(folders)
+    assert load(folders).train.lengths.tolist() == [10, 20, 7]
+    nowhere = folders / "test" / "lost.wav"
+    nowhere.symlink_to("no.wav")
+    with pytest.raises(UserError, match=f"{nowhere} is a link to no.wav, which is not there: mend"):
+        load(folders)
 
 
 def test_standardised_by_the_training_split(folders: Path) -> None:
@@ -205,10 +221,12 @@ def test_wrong_folders(tmp_path: Path, folders: Path) -> None:
     with pytest.raises(UserError, match="empty holds no recordings .* give at least 3"):
         load(empty)
     shutil.rmtree(folders / "Dev")
-    with pytest.raises(UserError, match="valid or validation or dev is missing, so there are no"):
+    with pytest.raises(
+        UserError, match="valid \\(or validation or dev\\) is missing, so there are no"
+    ):
         load(folders)
     (folders / "valid").mkdir()
-    with pytest.raises(UserError, match="valid or validation or dev has no recordings"):
+    with pytest.raises(UserError, match="valid \\(or validation or dev\\) has no recordings"):
         load(folders)
 
 

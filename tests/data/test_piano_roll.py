@@ -86,7 +86,7 @@ def test_half_of_the_splits(tmp_path: Path) -> None:
     folder = tmp_path / "songs"
     for name in ("train/0", "train/1", "test/0"):
         write_song(folder / f"{name}.mid", 5, len(name))
-    sentence = f"test of {folder}, valid or validation or dev is missing, so there are no MIDI"
+    sentence = rf"test of {folder}, valid \(or validation or dev\) is missing, so there are no MIDI"
     with pytest.raises(UserError, match=sentence):
         registry.load(config(folder))
 

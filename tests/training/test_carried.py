@@ -215,6 +215,10 @@ def test_interruptions_change_nothing(
             {"carry_state": True, "chunk_length": 4, "recompute": True},
             "--carry_state works with --norecompute only",
         ),
+        (
+            {"chunk_length": 1, "score_first_frame": False},
+            "--chunk_length=1 with --noscore_first_frame leaves nothing to score",
+        ),
     ],
 )
 def test_what_does_not_go_together(settings: dict[str, object], message: str) -> None:

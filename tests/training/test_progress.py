@@ -104,6 +104,14 @@ def test_the_line_of_an_epoch(own, best, line):
     assert progress.epoch_line(7, 100, {**TRAIN, **own}, VALIDATION, best) == line
 
 
+def test_bounds_of_pieces_and_of_whole_sequences_are_shown_for_a_step():
+    train, validation = ({**TRAIN, "nats_per_step": -2.0}, {**VALIDATION, "nats_per_step": -2.5})
+    assert progress.epoch_line(7, 100, train, validation, best=False, per_step=True) == (
+        "epoch   7/100  train elbo/step    -2.000  kl   0.250  "
+        "validation elbo/step    -2.500  kl   0.500"
+    )
+
+
 @pytest.mark.parametrize(("terminal", "expected"), [(True, 1), (False, 0)])
 def test_a_progress_bar_on_terminals_only(monkeypatch, terminal, expected):
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)

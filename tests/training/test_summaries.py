@@ -66,6 +66,19 @@ def test_samples_are_shown_as_images(tmp_path):
     np.testing.assert_array_equal(images, 255 * expected.astype(np.uint8))
 
 
+def test_samples_begin_with_the_first_frames_that_a_model_is_given(tmp_path):
+    spec = DataSpec("images", "binary", model_factory.FRAME_SIZE, 4, (4, 3))
+    model = model_factory.build("bernoulli", score_first_frame=False)
+    first = np.array([[[1, 0, 1]], [[0, 1, 1]]], np.float32)
+    summaries = Summaries(tmp_path)
+    summaries.samples(7, model, spec, 5, first)
+    summaries.flush()
+    ((_, images),) = next(iter(written(tmp_path / "train").values())).items()
+    np.testing.assert_array_equal(images[:, 0, :, 0], 255 * first[:, 0])
+    rest = model.generate(3, None, seed=7, prefix=first)
+    np.testing.assert_array_equal(images[:, 1:, :, 0], 255 * np.array(rest))
+
+
 def test_other_data_has_no_images(tmp_path):
     summaries = Summaries(tmp_path)
     summaries.samples(7, model_factory.build("gaussian"), model_factory.spec("gaussian"), 5)

@@ -49,9 +49,10 @@ def split_files(folder: Path, suffixes: Collection[str], what: str) -> Files:
         names = [name for name, meant in _FOLDERS.items() if meant == split]
         found[split] = [p for below in given.get(split, ()) for p in files_below(below, suffixes)]
         if not found[split]:
+            others = f" (or {' or '.join(names[1:])})" * (len(names) > 1)
             state = "has no" if split in given else "is missing, so there are no"
             raise UserError(
-                f"of the folders train, valid and test of {folder}, {' or '.join(names)} {state} "
+                f"of the folders train, valid and test of {folder}, {names[0]}{others} {state} "
                 f"{what}: give some in each, or rename the folders to have all files split by rule"
             )
     return found

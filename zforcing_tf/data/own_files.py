@@ -30,16 +30,34 @@ def given_path(manual_dir: str, dataset: str, what: str) -> Path:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """All files below a folder with one of the suffixes (lower case, with the dot), sorted."""
+    """All files below a folder with one of the suffixes (lower case, with the dot), sorted.
+
+    Links are followed, but into no folder that holds them.
+
+    Raises:
+      UserError: a link leads nowhere.
+    """
     found = []
     for directory, names, files in os.walk(folder, followlinks=True):
-        names.sort()
-        found += [
-            Path(directory) / name
-            for name in sorted(files)
-            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._")
-        ]
+        here = os.path.realpath(directory)
+        names[:] = sorted(
+            name for name in names if not _holds(os.path.realpath(f"{directory}/{name}"), here)
+        )
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._"):
+                path = Path(directory) / name
+                if not path.exists():
+                    raise UserError(
+                        f"{path} is a link to {os.readlink(path)}, which is not there: mend or "
+                        "remove the link"
+                    )
+                found.append(path)
     return found
+
+
+def _holds(folder: str, path: str) -> bool:
+    """Whether a path is a folder or below it; both real."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def fingerprint(files: Sequence[Path], *settings: object) -> str:

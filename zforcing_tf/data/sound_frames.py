@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def sound_dataset(
     """Recordings as sequences of frames of `config.frame_size` samples.
 
     Frames are whole: what is left at the end of a recording is dropped, and so is a recording
-    shorter than a frame.
+    shorter than a frame, of which `notes` tell.
 
     Args:
       name: the dataset, for errors.
@@ -67,10 +68,22 @@ def sound_dataset(
                 f"{train.mean:g}, such as silence: give recordings of sound"
             )
         sound = Sound(rate, train.mean / FULL_SCALE, train.standard_deviation / FULL_SCALE)
-    return stored.dataset(
+    dataset = stored.dataset(
         lambda longest: DataSpec(title or name, "real", config.frame_size, longest, sound=sound),
         sound.frames,
     )
+    short = {
+        split.name: builder.info.splits[(splits or {}).get(split.name, split.name)].num_examples
+        - split.num_sequences
+        for split in dataset.splits
+    }
+    notes = [
+        f"{dataset.spec.name} {split}: {count} recording{'s' * (count > 1)} shorter than a frame "
+        f"of {config.frame_size} samples left out"
+        for split, count in short.items()
+        if count
+    ]
+    return dataclasses.replace(dataset, notes=tuple(notes))
 
 
 def whole_frames(samples: npt.NDArray[Any], frame_size: int) -> npt.NDArray[Any]:

@@ -213,7 +213,9 @@ def _write_split(
                 count += wide.size
                 total += float(wide.sum())
                 squares += float(np.square(wide).sum())
-                least, greatest = min(least, float(wide.min())), max(greatest, float(wide.max()))
+                # NaN stays NaN, which `min` of Python does not promise.
+                least = float(np.minimum(least, wide.min()))
+                greatest = float(np.maximum(greatest, wide.max()))
     shape = (sum(lengths), *frame_shape)
     with (staging / f"{split}.values.npy").open("wb") as file:
         header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}

@@ -89,9 +89,10 @@ class TextFile(tfds.core.GeneratorBasedBuilder):
             }
         splits = TextSplits(text_lines(found, skip_bad, skipped))
         if splits.count < len(SPLIT_NAMES):
+            few = f"but {splits.count} different line{'s' * (splits.count > 1)}"
             raise UserError(
-                f"{found} holds {splits.count or 'no'} different line{'s' * (splits.count != 1)} "
-                "of text: give at least 3, one for each of training, validation and test"
+                f"{found} holds {few if splits.count else 'no line'} of text: give at least 3, one "
+                "for each of training, validation and test"
             )
 
         def lines(wanted: str) -> Iterator[str]:

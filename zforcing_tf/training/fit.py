@@ -109,6 +109,10 @@ class _Training:
         with tf.device("CPU:0"):
             self.epoch_number = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.whole_epoch = self.feed.batches(self.epoch_number) if self.feed.repeats else None
+        self.first_frames = None
+        if model.first_frame_given:
+            some = range(min(config.run.summary_samples, dataset.validation.num_sequences))
+            self.first_frames = dataset.validation.padded(some, 1)[0]
         self.validation = pipeline.evaluation_batches(
             dataset.validation, config.run.eval_batch_size
         )
@@ -195,10 +199,15 @@ class _Training:
         self.history.append(now.epoch, step, train, validation)
         self.summaries.scalars("train", step, train)
         self.summaries.scalars("validation", step, validation)
-        self.summaries.samples(step, self.model, self.dataset.spec, self.config.run.summary_samples)
+        count = self.config.run.summary_samples
+        self.summaries.samples(step, self.model, self.dataset.spec, count, self.first_frames)
         self.summaries.flush()
         epochs = self.config.run.train_epochs
-        self.run_directory.say(progress.epoch_line(now.epoch, epochs, train, validation, best))
+        cut = self.config.data
+        # A bound of pieces and one of whole sequences can be compared for each step alone.
+        per_step = bool(cut.chunk_length) and not cut.chunk_evaluation
+        line = progress.epoch_line(now.epoch, epochs, train, validation, best, per_step)
+        self.run_directory.say(line)
 
     def results(self) -> dict[str, Any]:
         """Evaluates the best epoch on validation and test data, and writes it down."""

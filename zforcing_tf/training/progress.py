@@ -110,18 +110,31 @@ def verbosity() -> int:
 
 
 def epoch_line(
-    epoch: int, epochs: int, train: Mapping[str, float], validation: Mapping[str, float], best: bool
+    epoch: int,
+    epochs: int,
+    train: Mapping[str, float],
+    validation: Mapping[str, float],
+    best: bool,
+    per_step: bool = False,
 ) -> str:
-    """One line for an epoch: bounds in nats per sequence, the rest in nats per step."""
+    """One line for an epoch: bounds in nats per sequence, the rest in nats per step.
+
+    With `per_step` the bounds too are in nats per step, and called so.
+    """
     width = len(str(epochs))
     name = "bound" if "bound" in validation else "elbo"
     parts = [f"epoch {epoch:{width}d}/{epochs}", f"train {name} {train[name]:9.3f}"]
+    if per_step:
+        parts[1] = f"train {name}/step {train['nats_per_step']:9.3f}"
     parts += [f"kl {train['kl_per_step']:7.3f}"]
     if "auxiliary_per_step" in train:
         parts += [f"auxiliary cost {-train['auxiliary_per_step']:8.2f}"]
     if train.get("skipped_updates"):
         parts += [f"skipped updates {train['skipped_updates']:.0f}"]
-    parts += [f"validation {name} {validation[name]:9.3f}"]
-    parts += [f"elbo {validation['elbo']:9.3f}"] if name != "elbo" else []
+    if per_step:
+        parts += [f"validation {name}/step {validation['nats_per_step']:9.3f}"]
+    else:
+        parts += [f"validation {name} {validation[name]:9.3f}"]
+        parts += [f"elbo {validation['elbo']:9.3f}"] if name != "elbo" else []
     parts += [f"kl {validation['kl_per_step']:7.3f}"]
     return "  ".join(parts) + ("  best" if best else "")

@@ -19,7 +19,7 @@ import tensorflow as tf
 from zforcing_tf import sentences
 from zforcing_tf.data.description import FULL_SCALE, Sound, Text
 from zforcing_tf.data.spec import DataSpec
-from zforcing_tf.sampling import seconds_per_step, steps_of
+from zforcing_tf.sampling import continued, seconds_per_step, steps_of
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.spectrogram import limits, spectrogram
 from zforcing_tf.training.writing import GO_ON, writing
@@ -54,16 +54,35 @@ class Summaries:
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
-    def samples(self, step: int, model: SequenceModel, spec: DataSpec, count: int) -> None:
+    def samples(
+        self,
+        step: int,
+        model: SequenceModel,
+        spec: DataSpec,
+        count: int,
+        first: npt.NDArray[Any] | None = None,
+    ) -> None:
         """Writes samples, `count` of pictures; of sound, music and text `MOST_SAMPLES` at most.
 
         These are short, so that epochs stay so: 1 second of sound, 10 of music, 40 tokens of text.
+
+        Args:
+            step: of the training.
+            model: as it is by then.
+            spec: of the data.
+            count: samples.
+            first: frames [n, 1, ...] that samples begin with, for a model that never learned how
+                sequences begin; `count` is then n at most.
         """
         steps = _steps(spec)
         if not count or not steps:
             return
         count = count if spec.image_shape else min(count, MOST_SAMPLES)
-        x = model.generate(steps, count, seed=step).numpy()
+        if first is None:
+            x = model.generate(steps, count, seed=step).numpy()
+        else:
+            x = continued(model, first[:count], steps, seed=step)
+            count = len(x)
         with self._writing("train", step):
             if spec.image_shape:
                 images = np.reshape(x, (count, *spec.image_shape, 1))
