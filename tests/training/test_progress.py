@@ -1,8 +1,11 @@
 """What a user sees while a model trains, and the profile of some steps."""
 
+import dataclasses
+
 import pytest
 import tensorflow as tf
 
+from zforcing_tf.data import registry
 from zforcing_tf.training import progress
 from zforcing_tf.training.fit import fit
 
@@ -116,3 +119,20 @@ def test_bounds_of_pieces_and_of_whole_sequences_are_shown_for_a_step():
 def test_a_progress_bar_on_terminals_only(monkeypatch, terminal, expected):
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
     assert progress.verbosity() == expected
+
+
+def test_what_was_left_out_is_said_once(experiment, changed, monkeypatch, capsys):
+    load = registry.load
+    skipped = tuple(f"{number}.wav: is empty" for number in range(12))
+
+    def loaded(*arguments):
+        return dataclasses.replace(load(*arguments), skipped=skipped, notes=("of a kind",))
+
+    monkeypatch.setattr(registry, "load", loaded)
+    fit(changed(experiment, train_epochs=1))
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "of a kind"
+    assert rest[:10] == [f"left out: {record}" for record in skipped[:10]]
+    assert rest[10] == "left out: 2 more" and rest[11].startswith("epoch 1/1")
+    fit(changed(experiment, train_epochs=2))
+    assert "left out" not in capsys.readouterr().out

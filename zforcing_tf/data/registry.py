@@ -10,8 +10,6 @@ import dataclasses
 import difflib
 import importlib
 
-from absl import logging
-
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.spec import Dataset
 from zforcing_tf.data.validation import validate
@@ -62,8 +60,6 @@ def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
         )
     dataset: Dataset = importlib.import_module(module).load(config)
     validate(dataset, config.max_length)
-    for note in dataset.notes:
-        logging.info("%s", note)
     if config.chunk_evaluation:
         validation, test = (s.cut(config.chunk_length) for s in dataset.splits[1:])
         dataset = dataclasses.replace(dataset, validation=validation, test=test)

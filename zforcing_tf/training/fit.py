@@ -83,7 +83,9 @@ def fit(config: ExperimentConfig) -> dict[str, Any]:
         if run.config.exists():
             run.check_experiment(config)
             check_data(run, dataset)
-        run.open_for_training(config)
+        if not run.open_for_training(config):
+            for line in progress.data_lines(dataset):
+                run.say(line)
         run.write_data(identity.described(dataset))
         training = _Training(config, dataset, model, run)
         training.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from zforcing_tf.data.spec import Dataset
 from zforcing_tf.training.interruption import Interruption
 from zforcing_tf.training.writing import GO_ON, writing
+
+_MOST_SKIPPED = 10
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -107,6 +110,15 @@ def metric_sums(model: keras.Model) -> dict[str, float]:
 def verbosity() -> int:
     """Keras's: a progress bar on a terminal, nothing elsewhere, where `epoch_line` is printed."""
     return 1 if sys.stdout.isatty() else 0
+
+
+def data_lines(dataset: Dataset) -> Iterator[str]:
+    """What to know of the data: notes, and which records were left out."""
+    yield from dataset.notes
+    for record in dataset.skipped[:_MOST_SKIPPED]:
+        yield f"left out: {record}"
+    if more := len(dataset.skipped[_MOST_SKIPPED:]):
+        yield f"left out: {more} more"
 
 
 def epoch_line(
