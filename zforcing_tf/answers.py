@@ -14,7 +14,7 @@ from zforcing_tf.inference import Inference, Particles, Parts
 from zforcing_tf.layers.emission import Emission
 from zforcing_tf.objectives import Bound, Terms
 from zforcing_tf.particle_filter import Cloud
-from zforcing_tf.randomness import SAMPLE_STEP, row_noise
+from zforcing_tf.randomness import row_noise, sample_seeds
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.unroll import Structure
 from zforcing_tf.windows import cut, over_windows
@@ -87,10 +87,9 @@ class Answers:
         self.encode = graph(self._encode, x, lengths, seeds)
         self.score_and_encode = graph(self._score_and_encode, x, lengths, seeds)
         self.reconstruct = graph(self._reconstruct, x, lengths, seeds)
-        alone = functools.partial(self._after, self._state_after)
-        filtered = functools.partial(self._after, self._state_after_particles)
-        self._prefix_state = graph(alone, x, seeds)
-        self._particle_state = graph(filtered, x, seeds, number)
+        after = functools.partial(functools.partial, self._after)
+        self._prefix_state = graph(after(self._state_after), x, lengths, seeds)
+        self._particle_state = graph(after(self._state_after_particles), x, seeds, number)
         state = tf.nest.map_structure(
             lambda v: tf.TensorSpec((None, v.shape[-1]), v.dtype), cell.initial_state(1)
         )
@@ -109,6 +108,7 @@ class Answers:
         seeds: tf.Tensor,
         wanted: Callable[[Inference], Structure] = lambda _: (),
         specs: Structure = (),
+        stop_at_ends: bool = False,
     ) -> Inferred:
         """One sample of the latents of each row, window by window.
 
@@ -118,12 +118,14 @@ class Answers:
             seeds: [B, 2].
             wanted: what to keep of a window, structure of [T, B, ...].
             specs: of it, structure of `tf.TensorSpec`s.
+            stop_at_ends: as of `inference.explain`.
         """
         state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
 
         def explain(state: Structure, first: tf.Tensor, end: tf.Tensor) -> tuple[Any, Any]:
             noise = row_noise(seeds, end - first, self._cell.latent_size, first)
-            found = inference.explain(self._parts, state, cut(seen, first, end), noise)
+            window = cut(seen, first, end)
+            found = inference.explain(self._parts, state, window, noise, stop_at_ends=stop_at_ends)
             return found.state, wanted(found)
 
         steps, rows = tf.unstack(tf.shape(seen.mask))
@@ -153,7 +155,7 @@ class Answers:
         particles = Particles(count, weighed=True)
         state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
         steps, rows = tf.unstack(tf.shape(seen.mask))
-        seeds = _sample_seeds(seeds, first, count)
+        seeds = sample_seeds(seeds, first, count)
 
         def explain(before: Structure, first: tf.Tensor, end: tf.Tensor) -> tuple[Any, Any]:
             state, total = before
@@ -210,7 +212,7 @@ class Answers:
     ) -> Cloud:
         state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
         steps, rows = tf.unstack(tf.shape(seen.mask))
-        own, drawing = _sample_seeds(seeds, 0, count), _apart(seeds, _FOR_RESAMPLING)
+        own, drawing = sample_seeds(seeds, 0, count), _apart(seeds, _FOR_RESAMPLING)
 
         def explain(before: Cloud, first: tf.Tensor, end: tf.Tensor) -> tuple[Cloud, Any]:
             noise = row_noise(own, end - first, self._cell.latent_size, first)
@@ -249,13 +251,12 @@ class Answers:
     def _batch_major(self, x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """[T, B, .] -> [B, T, .], zero in padding."""
         x = tf.transpose(x, (1, 0, 2))
-        valid = lengths - 1 if self._parts.first_frame_given else lengths
+        valid = lengths - int(self._parts.first_frame_given)
         mask = tf.sequence_mask(valid, tf.shape(x)[1])[..., tf.newaxis]
         return tf.where(mask, x, tf.zeros_like(x))
 
-    def _state_after(self, prefix: tf.Tensor, seeds: tf.Tensor) -> Structure:
-        lengths = tf.fill(tf.shape(seeds)[:1], tf.shape(prefix)[1])
-        return self._infer(prefix, lengths, _apart(seeds, _FOR_PREFIX)).state
+    def _state_after(self, prefix: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> Structure:
+        return self._infer(prefix, lengths, _apart(seeds, _FOR_PREFIX), stop_at_ends=True).state
 
     def _after(self, state_of: Callable[..., Structure], prefix: tf.Tensor, *how: Any) -> Structure:
         """`state_of` all, unless the prefix is the one frame given before the first step."""
@@ -289,8 +290,8 @@ class Answers:
             compiled: whether XLA compiles the loop.
         """
         rows = tf.shape(seeds)[0]
-        start = (self._cell.initial_state(rows), self._parts.emission.first_input(rows))
-        return self._frames[compiled](num_steps, seeds, temperature, *start)
+        state, x = self._cell.initial_state(rows), self._parts.emission.first_input(rows)
+        return self._frames[compiled](num_steps, seeds, temperature, state, x)
 
     def go_on(
         self,
@@ -299,14 +300,16 @@ class Answers:
         temperature: tf.Tensor,
         compiled: bool,
         prefix: tf.Tensor,
+        lengths: tf.Tensor,
         count: int,
     ) -> tf.Tensor:
-        """As `generate`, after a prefix that is filtered by so many particles, if more than 1."""
+        """As `generate`, after a prefix; `count` particles, if more than 1, need equal lengths."""
         if count == 1:
-            state = self._prefix_state(prefix, seeds)
+            state = self._prefix_state(prefix, lengths, seeds)
         else:
             state = self._particle_state(prefix, seeds, count)
-        return self._frames[compiled](num_steps, seeds, temperature, state, prefix[:, -1])
+        last = tf.gather(prefix, lengths - 1, axis=1, batch_dims=1)
+        return self._frames[compiled](num_steps, seeds, temperature, state, last)
 
     def _drawn(
         self,
@@ -326,13 +329,6 @@ class Answers:
 
 def _apart(seeds: tf.Tensor, end: int) -> tf.Tensor:
     return seeds + tf.constant([end, 0])
-
-
-def _sample_seeds(seeds: tf.Tensor, first: tf.Tensor | int, count: tf.Tensor) -> tf.Tensor:
-    """Seeds [B K, 2] of samples of each row."""
-    numbers = SAMPLE_STEP * tf.range(first, first + count)
-    steps = tf.stack([numbers, tf.zeros_like(numbers)], axis=1)
-    return tf.reshape(seeds[:, tf.newaxis] + steps, (-1, 2))
 
 
 def _terms(found: Inference) -> tuple[tf.Tensor, tf.Tensor]:

@@ -249,6 +249,7 @@ def explain(
     training: Training = False,
     particles: Particles = ONE_SAMPLE,
     log_weights: tf.Tensor | None = None,
+    stop_at_ends: bool = False,
 ) -> Inference:
     """Samples of the latents of what was observed, and the terms of the bound.
 
@@ -262,6 +263,8 @@ def explain(
         training: whether the gradient will be asked for.
         particles: samples of the latents of each sequence, and how they go on.
         log_weights: of particles before the first step, [B, K]; by default they weigh the same.
+        stop_at_ends: whether the state is that after the end of each sequence, rather than after
+            the last step of all.
     """
     cell, emission, count = parts.cell, parts.emission, particles.number
     choice = Choice(None, None)
@@ -279,6 +282,7 @@ def explain(
         training,
         count,
         choice.ancestors,
+        seen.mask if stop_at_ends else None,
     )
     prior = cell.prior(inferred.past)
     posterior = (inferred.posterior_loc, inferred.posterior_scale)

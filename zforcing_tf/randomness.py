@@ -84,6 +84,25 @@ def row_noise(
     return tf.transpose(noise, (1, 0, 2))
 
 
+def noise_at(seeds: tf.Tensor, steps: tf.Tensor, width: int) -> tf.Tensor:
+    """Of `row_noise` one step of each row, [B, width] float32.
+
+    Args:
+        seeds: [B, 2] int32.
+        steps: which step of each row, [B] int32.
+        width: numbers for each step of a row.
+    """
+    place = tf.cast(steps, tf.int64) * width
+    blocks, before = place // BLOCK, tf.cast(place % BLOCK, tf.int32)
+
+    def one(row: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        seed, block, before = row
+        return _normal(_bits(seed, width + BLOCK, block))[before : before + width]
+
+    spec = tf.TensorSpec((width,), tf.float32)
+    return tf.map_fn(one, (seeds, blocks, before), fn_output_signature=spec)
+
+
 def row_blocks(seeds: tf.Tensor, num_blocks: tf.Tensor, size: int) -> tf.Tensor:
     """What `block_noise` makes the numbers of `row_noise` from, [num_blocks, B, size] uint32.
 
@@ -202,6 +221,13 @@ def row_seeds(seed: Any, num_rows: int | tf.Tensor) -> tf.Tensor:
     if rows is not None and seed.shape[0] not in (None, rows):
         raise UserError(f"seed has {seed.shape[0]} rows, x has {rows}: give one seed for each row")
     return seed
+
+
+def sample_seeds(seeds: tf.Tensor, first: tf.Tensor | int, count: tf.Tensor) -> tf.Tensor:
+    """Seeds [B K, 2] of `count` samples of each row, from `first` on."""
+    numbers = SAMPLE_STEP * tf.range(first, first + count)
+    steps = tf.stack([numbers, tf.zeros_like(numbers)], axis=1)
+    return tf.reshape(seeds[:, tf.newaxis] + steps, (-1, 2))
 
 
 def dropout_keep(noise: tf.Tensor, rate: float, dtype: tf.DType) -> tf.Tensor:

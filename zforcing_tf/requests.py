@@ -137,6 +137,22 @@ def checked_generation(
     return seeds, tf.broadcast_to(temperatures, tf.shape(seeds))
 
 
+def checked_prefix(
+    family: EmissionFamily, dtype: tf.DType, prefix: Any, lengths: Any, num_particles: Any
+) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+    """What a continuation goes on from, as `checked` gives it; None and None without a prefix.
+
+    Raises:
+        UserError: as of `checked`; or particles or lengths that do not go with it.
+    """
+    check_counts(num_particles=num_particles)
+    if num_particles > 1 and prefix is None:
+        raise UserError("num_particles filters a prefix: give one, or leave num_particles at 1")
+    if lengths is not None and (prefix is None or num_particles > 1):
+        raise UserError("prefix_lengths go with a prefix, and with num_particles=1 alone")
+    return (None, None) if prefix is None else checked(family, dtype, prefix, lengths)
+
+
 def check_counts(**counts: Any) -> None:
     """UserError unless each number is whole and 1 or more."""
     for name, value in counts.items():

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zforcing_tf import inference, objectives, unroll
+from zforcing_tf import inference, objectives, requests, unroll
 from zforcing_tf.answers import Answers, Latents, Scores
 from zforcing_tf.cells.latent_cell import LatentCell
 from zforcing_tf.errors import UserError
@@ -19,7 +19,7 @@ from zforcing_tf.layers.weights import SERIAL_PACKAGE, deserialised, serialised
 from zforcing_tf.metrics import Count, Ratio
 from zforcing_tf.objectives import Bound, Schedule, Weights
 from zforcing_tf.randomness import Rows, row_noise, row_seeds
-from zforcing_tf.requests import check_counts, checked, checked_batch, checked_generation
+from zforcing_tf.requests import check_counts, checked, checked_generation, checked_prefix
 from zforcing_tf.resampling import Resampling
 from zforcing_tf.sequences import Keep, Sequences
 from zforcing_tf.training.carried import CarriedState
@@ -164,7 +164,7 @@ class SequenceModel(keras.Model):
 
         A row's noise depends on its "index" [B] int32 in the data, else on its place in the batch.
         """
-        x, lengths = checked_batch(self.emission.family, self.frame_dtype, batch)
+        x, lengths = requests.checked_batch(self.emission.family, self.frame_dtype, batch)
         rows = Rows.of(tf.distribute.get_replica_context(), tf.shape(x)[0])
         index = batch.get("index", rows.offset + tf.range(rows.local))
         seeds = tf.stack([tf.fill(tf.shape(index), self.seed), index], axis=1)
@@ -281,6 +281,7 @@ class SequenceModel(keras.Model):
         seed: Any = 0,
         temperature: Any = 1.0,
         prefix: Any = None,
+        prefix_lengths: Any = None,
         num_particles: int = 1,
         compiled: bool | None = None,
     ) -> tf.Tensor:
@@ -289,10 +290,11 @@ class SequenceModel(keras.Model):
         Args:
             num_steps: T, frames to generate.
             num_sequences: B; with a prefix, or with row seeds, it follows from them.
-            seed: scalar, or [B, 2] int32 with a seed for each row.
+            seed: as of `score`.
             temperature: scalar, [B], or [B, 2] for latents and for frames; 1 samples, 0: modes.
             prefix: [B, P, D] (or [B, P] symbols) to go on from, its latents drawn from the
                 posterior.
+            prefix_lengths: [B] steps of it in each row, 1 to P; all by default.
             num_particles: of a particle filter over the prefix, to go on from one drawn by its
                 weight: nearer to the true posterior than its approximation alone, 1.
             compiled: whether XLA compiles the loop: several times faster with one sequence, after
@@ -302,20 +304,18 @@ class SequenceModel(keras.Model):
         Returns:
             x [B, T, D], or [B, T] int32; without the prefix.
         """
+        given = (prefix, prefix_lengths, num_particles)
+        prefix, lengths = checked_prefix(self.emission.family, self.frame_dtype, *given)
         if prefix is not None:
-            prefix, _ = checked(self.emission.family, self.frame_dtype, prefix, None)
             num_sequences = tf.shape(prefix)[0]
         elif num_sequences is None:
             num_sequences = 1
-        check_counts(num_particles=num_particles)
-        if num_particles > 1 and prefix is None:
-            raise UserError("num_particles filters a prefix: give one, or leave num_particles at 1")
         asked = checked_generation(num_steps, num_sequences, seed, temperature)
         if compiled is None:
             compiled = tf.executing_eagerly() and bool(num_steps >= unroll.COMPILED_FROM)
         if prefix is None:
             return self._answers.generate(num_steps, *asked, compiled)
-        return self._answers.go_on(num_steps, *asked, compiled, prefix, num_particles)
+        return self._answers.go_on(num_steps, *asked, compiled, prefix, lengths, num_particles)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

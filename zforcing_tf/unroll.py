@@ -156,6 +156,7 @@ def infer(
     training: Training = False,
     particles: int = 1,
     ancestors: tf.Tensor | None = None,
+    going_on: tf.Tensor | None = None,
 ) -> tuple[Structure, Inferred]:
     """Latents from the posterior, frames from the data: `z[t] = loc_q + scale_q * noise[t]`.
 
@@ -169,26 +170,29 @@ def infer(
         particles: K, samples of each sequence; row b K + k is the k-th of sequence b.
         ancestors: [T, B K] int32, the row of the step before that each row goes on from; None:
             itself.
+        going_on: [T, B K] bool, rows that have not ended: the others keep their state. None: all.
 
     Returns:
         The final state, and all that depends on the recurrence, [T, B K, .].
     """
 
     def step(weights: Structure, state: Structure, now: Any) -> tuple[Structure, Inferred]:
-        given, context, noise, *ancestor = now
+        given, context, noise, ancestor, still = now
         given, context = repeated((given, context), particles)
-        state = gathered(state, ancestor[0][0]) if ancestor else state
+        state = before = state if ancestors is None else gathered(state, ancestor[0])
         conditioning = cell.condition(weights, state, given)
         loc, scale = cell.posterior(weights, conditioning, context)
         latent = loc + scale * noise
         state, features = cell.advance(weights, conditioning, latent)
+        if going_on is not None:
+            state = tf.nest.map_structure(lambda v, old: tf.where(still, v, old), state, before)
         return state, Inferred(latent, loc, scale, features, cell.past(conditioning))
 
     dtype = noise.dtype
     past = tf.nest.map_structure(lambda _: dtype, cell.past_structure)
     dtypes = Inferred(dtype, dtype, dtype, dtype, past)
-    inputs = flipped((given, context, noise))
-    inputs += () if ancestors is None else (ancestors[:, tf.newaxis],)
+    rows = (v if v is None else v[:, tf.newaxis] for v in (ancestors, going_on))
+    inputs = (*flipped((given, context, noise)), *(() if v is None else v for v in rows))
     weights = cell.loop_weights("posterior")
     return flipped(unroll(step, weights, flipped(state), inputs, dtypes, training=training))
 
@@ -268,13 +272,7 @@ def generate(
 ) -> tuple[Structure, Generated]:
     """Latents from the prior, frames from the model's own emission.
 
-    Args:
-        cell: the model.
-        emission: draws the next frame.
-        state: before the first step.
-        x: the input of the first step, [B, D] or [B] int32.
-        noise: standard normal, [T, B, Z + emission.noise_size].
-        temperature: [B, 2] or [B, 1]; scales latents' deviation, and the emission's randomness.
+    Args are those of `frames`, and the noise: standard normal, [T, B, Z + emission.noise_size].
 
     Returns the final (state, x), to go on from, and what was generated, [T, B, .].
     """
@@ -298,13 +296,14 @@ def frames(
     """What `generate` draws with the `row_noise` of seeds, [T, B, D] or [T, B] int32.
 
     Args:
-        cell: as of `generate`, and so the next three.
+        cell: the model.
         emission: draws the next frame.
         state: before the first step.
-        x: the input of the first step.
+        x: the input of the first step, [B, D] or [B] int32.
         seeds: of the rows, [B, 2] int32.
         num_steps: T, scalar int32.
-        temperature: as of `generate`; its dtype is that of the noise.
+        temperature: [B, 2] or [B, 1]; scales latents' deviation, and the emission's randomness. Its
+            dtype is that of the noise.
         compiled: whether XLA compiles `BLOCK` steps at a time: once for each B, whatever T is.
     """
     width = cell.latent_size + emission.noise_size
