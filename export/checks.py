@@ -7,6 +7,7 @@ What fails is an `InvalidArgumentError` (status INVALID_ARGUMENT) that holds the
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +16,8 @@ from zforcing_tf.distributions import EmissionFamily
 
 MOST_FRAMES = 100_000
 """Frames that one request may generate, rows times longest: a slip must not fill the memory."""
+LONGEST_STREAM = 2**31 - 2
+"""Steps that `state_step` can count."""
 
 
 def sequences(
@@ -96,11 +99,85 @@ def generation(
         f"one request gives {MOST_FRAMES} at most: send several"
     )
     few = _require(frames <= MOST_FRAMES, sentence, frames)
+    with tf.control_dependencies([enough, few, _warm(temperature)]):
+        return tf.identity(num_steps), tf.identity(seed), tf.identity(temperature)
+
+
+def _warm(temperature: tf.Tensor) -> tf.Operation:
     wrong, row = _first(~(tf.math.is_finite(temperature) & (temperature >= 0)))
     sentence = "temperature[{}] is {}; give a finite number, 0 or more"
-    warm = _require(~wrong, sentence, row, temperature[row])
-    with tf.control_dependencies([enough, few, warm]):
-        return tf.identity(num_steps), tf.identity(seed), tf.identity(temperature)
+    return _require(~wrong, sentence, row, temperature[row])
+
+
+def continuation(x: tf.Tensor, num_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Both, each checked by itself already, if they have as many rows."""
+    fits = _same_rows("num_steps", num_steps, "x", tf.shape(x)[0])
+    with tf.control_dependencies([fits]):
+        return tf.identity(x), tf.identity(num_steps)
+
+
+def sessions(session: tf.Tensor) -> tf.Tensor:
+    """The number of rows of `session` [B], which must have one at least; scalar int32."""
+    rows = tf.shape(_shaped(session, None))[0]
+    some = _require(rows > 0, "session has no rows; send a number for each stream")
+    with tf.control_dependencies([some]):
+        return tf.identity(rows)
+
+
+def frames(
+    family: EmissionFamily, x: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The arguments, if they are the next frames of streams.
+
+    Args:
+        family: of the model's emission; tells which frames are possible.
+        x: [B, D], or [B] int32 symbols.
+        seed: [B, 2] int32.
+        temperature: [B] float32, finite, at least 0.
+    """
+    x = _shaped(x, None, *([] if family.symbols else [family.frame_size]))
+    temperature = _shaped(temperature, None)
+    ones = tf.ones(tf.shape(x)[:1], tf.int32)
+    alone, _, seed = sequences(family, x[:, tf.newaxis], ones, seed)
+    fits = _same_rows("temperature", temperature, "x", tf.shape(x)[0])
+    with tf.control_dependencies([fits]):
+        temperature = tf.identity(temperature)
+    with tf.control_dependencies([_warm(temperature)]):
+        return alone[:, 0], seed, tf.identity(temperature)
+
+
+def state(
+    named: Mapping[str, tf.Tensor],
+    widths: Mapping[str, tuple[int, ...]],
+    rows: tf.Tensor,
+    fingerprint: int,
+) -> dict[str, tf.Tensor]:
+    """The tensors of a state by name, if they are those of streams of this model.
+
+    Args:
+        named: `state_model` [B] int64, `state_step` [B] int32, and [B, .] for each of `widths`.
+        widths: shapes of the others without B; numbers among them must be finite.
+        rows: B, of the frames that come with it.
+        fingerprint: of this model.
+    """
+    shaped = {name: _shaped(value, None, *widths.get(name, ())) for name, value in named.items()}
+    fits = [_same_rows(name, value, "x", rows) for name, value in sorted(shaped.items())]
+    with tf.control_dependencies(fits):
+        shaped = {name: tf.identity(value) for name, value in shaped.items()}
+    begin = "begin anew with initial_state"
+    model, step = shaped["state_model"], shaped["state_step"]
+    wrong, row = _first(tf.not_equal(model, tf.constant(fingerprint, tf.int64)))
+    sound = [_require(~wrong, f"state_model[{{}}] is not that of this model; {begin}", row)]
+    wrong, row = _first((step < 0) | (step >= LONGEST_STREAM))
+    sentence = f"state_step[{{}}] is {{}}, which no stream has; {begin}"
+    sound.append(_require(~wrong, sentence, row, step[row]))
+    for name in widths:
+        if shaped[name].dtype.is_floating and shaped[name].shape.rank == 2:
+            wrong, row = _first(~tf.reduce_all(tf.math.is_finite(shaped[name]), axis=-1))
+            sentence = f"{name}[{{}}] holds a number that is not finite; {begin}"
+            sound.append(_require(~wrong, sentence, row))
+    with tf.control_dependencies(sound):
+        return {name: tf.identity(value) for name, value in shaped.items()}
 
 
 def _shaped(value: tf.Tensor, *shape: Any) -> tf.Tensor:

@@ -91,7 +91,7 @@ def _sequences(
     """What an export is tried on."""
     from zforcing_tf.training.run_data import load_data
 
-    from .verify import generated
+    from .cases import generated
 
     try:
         return load_data(run, config.data, data_dir, manual_dir).validation

@@ -7,35 +7,30 @@
 | `encode`      | x, lengths, seed                     | latent_loc, latent_scale, latent [B,T,Z] |
 | `reconstruct` | x, lengths, seed                     | x_mean [B,T,D]                           |
 | `generate`    | num_steps [B], seed, temperature [B] | x [B,Tmax,D], lengths [B]                |
+| `continue`    | x, lengths, num_steps [B], seed,     | x [B,Tmax,D], lengths [B]: what comes    |
+|               | temperature [B]                      | after x                                  |
 
-`serving_default` is `score`. Symbols are x [B,T] int32; their x_mean [B,T,V] are probabilities.
-What lies behind the end of a row is zero in each output. All inputs share their first dimension, so
-that a model server can put requests together; a row's answer depends neither on the batch it came
-in, nor on what its padding holds, nor on chance: its noise is a function of its seed.
+and `initial_state` and `step` of `streaming.py`. `serving_default` is `score`. Symbols are x [B,T]
+int32; their x_mean [B,T,V] are probabilities. What lies behind the end of a row is zero in each
+output. All inputs share their first dimension, so that a model server can put requests together; a
+row's answer depends neither on the batch it came in, nor on what its padding holds, nor on chance:
+its noise is a function of its seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from zforcing_tf.distributions import widened
 from zforcing_tf.sequence_model import SequenceModel
 
-from . import checks
+from . import checks, streaming
+from .endpoint import Endpoint, Outputs
 
 DEFAULT_SIGNATURE = "score"
-
-Outputs = dict[str, tf.Tensor]
-
-
-class Endpoint(NamedTuple):
-    """A graph function, and the named specs of its arguments in their order."""
-
-    function: Callable[..., Outputs]
-    inputs: tuple[tf.TensorSpec, ...]
 
 
 def serving_module(model: SequenceModel) -> tuple[tf.Module, dict[str, Any]]:
@@ -54,8 +49,7 @@ def serving_module(model: SequenceModel) -> tuple[tf.Module, dict[str, Any]]:
     module.weights = [v.value for part in (model.cell, model.emission) for v in part.variables]
     signatures = {}
     for name, endpoint in _endpoints(model).items():
-        graph = tf.function(endpoint.function, input_signature=endpoint.inputs, autograph=False)
-        signatures[name] = graph.get_concrete_function()
+        signatures[name] = endpoint.concrete()
     return module, {"serving_default": signatures[DEFAULT_SIGNATURE], **signatures}
 
 
@@ -91,6 +85,8 @@ def _endpoints(model: SequenceModel) -> dict[str, Endpoint]:
         "encode": _of_sequences(model, _encode),
         "reconstruct": _of_sequences(model, _reconstruct),
         "generate": _generate(model),
+        "continue": _continue(model),
+        **streaming.endpoints(model),
     }
 
 
@@ -103,13 +99,18 @@ def _of_sequences(
     def function(x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> Outputs:
         return answer(model, *checks.sequences(family, x, lengths, seed))
 
+    return Endpoint(function, sequence_specs(model))
+
+
+def sequence_specs(model: SequenceModel) -> tuple[tf.TensorSpec, tf.TensorSpec, tf.TensorSpec]:
+    """Of x, lengths and seed."""
+    family = model.emission.family
     frame = () if family.symbols else (family.frame_size,)
-    specs = (
+    return (
         tf.TensorSpec((None, None, *frame), model.frame_dtype, name="x"),
         tf.TensorSpec((None,), tf.int32, name="lengths"),
         tf.TensorSpec((None, 2), tf.int32, name="seed"),
     )
-    return Endpoint(function, specs)
 
 
 def _score(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> Outputs:
@@ -131,20 +132,46 @@ def _reconstruct(
 
 
 def _generate(model: SequenceModel) -> Endpoint:
-    frame = () if model.emission.family.symbols else (model.emission.family.frame_size,)
-
     def function(num_steps: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor) -> Outputs:
         num_steps, seed, temperature = checks.generation(num_steps, seed, temperature)
-        longest = tf.reduce_max(num_steps)
-        x = model.generate(longest, seed=seed, temperature=temperature)
-        x = tf.ensure_shape(x, (None, None, *frame))
-        wanted = tf.sequence_mask(num_steps, longest)
-        wanted = wanted if not frame else wanted[..., tf.newaxis]
-        return {"x": tf.where(wanted, x, tf.zeros_like(x)), "lengths": num_steps}
+        return _drawn(model, num_steps, seed=seed, temperature=temperature)
 
-    specs = (
-        tf.TensorSpec((None,), tf.int32, name="num_steps"),
-        tf.TensorSpec((None, 2), tf.int32, name="seed"),
-        tf.TensorSpec((None,), tf.float32, name="temperature"),
-    )
-    return Endpoint(function, specs)
+    return Endpoint(function, _GENERATION)
+
+
+def _continue(model: SequenceModel) -> Endpoint:
+    family = model.emission.family
+
+    def function(
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        num_steps: tf.Tensor,
+        seed: tf.Tensor,
+        temperature: tf.Tensor,
+    ) -> Outputs:
+        x, lengths, seed = checks.sequences(family, x, lengths, seed)
+        num_steps, seed, temperature = checks.generation(num_steps, seed, temperature)
+        x, num_steps = checks.continuation(x, num_steps)
+        how = {"seed": seed, "temperature": temperature}
+        return _drawn(model, num_steps, prefix=x, prefix_lengths=lengths, **how)
+
+    x, lengths, _ = sequence_specs(model)
+    return Endpoint(function, (x, lengths, *_GENERATION))
+
+
+def _drawn(model: SequenceModel, num_steps: tf.Tensor, **how: tf.Tensor) -> Outputs:
+    """As many frames as each row wants."""
+    family = model.emission.family
+    longest = tf.reduce_max(num_steps)
+    x = model.generate(longest, **how)
+    x = tf.ensure_shape(x, (None, None, *([] if family.symbols else [family.frame_size])))
+    wanted = tf.sequence_mask(num_steps, longest)
+    wanted = wanted if family.symbols else wanted[..., tf.newaxis]
+    return {"x": tf.where(wanted, x, tf.zeros_like(x)), "lengths": num_steps}
+
+
+_GENERATION = (
+    tf.TensorSpec((None,), tf.int32, name="num_steps"),
+    tf.TensorSpec((None, 2), tf.int32, name="seed"),
+    tf.TensorSpec((None,), tf.float32, name="temperature"),
+)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from export.cases import Arrays, Case
 
 from export.bare_process import listing
 from export.saved_model import write_model
 from export.signatures import listing as exported_listing
 from export.signatures import serving_module
-from export.verify import Arrays, Case
 from tests import model_factory
 from zforcing_tf.sequence_model import SequenceModel
 

@@ -123,7 +123,9 @@ def test_saved_model_cli_lists_the_signatures(exported):
         for side, word in (("inputs", "input"), ("outputs", "output")):
             for tensor, spec in sides[side].items():
                 shape = ", ".join("-1" if size is None else str(size) for size in spec["shape"])
-                kind = {"float32": "DT_FLOAT", "int32": "DT_INT32"}[spec["dtype"]]
+                kind = {"float32": "DT_FLOAT", "int32": "DT_INT32", "int64": "DT_INT64"}[
+                    spec["dtype"]
+                ]
                 expected = f"{word}s['{tensor}'] tensor_info:\n        dtype: {kind}\n"
                 expected += f"        shape: ({shape})\n"
                 assert expected in found[name]
