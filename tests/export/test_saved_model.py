@@ -27,6 +27,7 @@ from zforcing_tf.training import checkpoint, durable
 from zforcing_tf.training.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
+KINDS = {"float32": "DT_FLOAT", "int32": "DT_INT32", "int64": "DT_INT64"}
 HOST = socket.gethostname()
 VARIABLES = "variables/variables.data-00000-of-00001"
 
