@@ -16,6 +16,12 @@ from zforcing_tf.distributions import EmissionFamily
 
 MOST_FRAMES = 100_000
 """Frames that one request may generate, rows times longest: a slip must not fill the memory."""
+GENERATION = (
+    tf.TensorSpec((None,), tf.int32, name="num_steps"),
+    tf.TensorSpec((None, 2), tf.int32, name="seed"),
+    tf.TensorSpec((None,), tf.float32, name="temperature"),
+)
+"""Specs of num_steps, seed and temperature."""
 LONGEST_STREAM = 2**31 - 2
 """Steps that `state_step` can count."""
 
@@ -72,7 +78,11 @@ def _no_frame(wrong: tf.Tensor, sentence: str, x: tf.Tensor) -> tf.Operation:
 
 
 def generation(
-    num_steps: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor
+    num_steps: tf.Tensor,
+    seed: tf.Tensor,
+    temperature: tf.Tensor,
+    name: str = "num_steps",
+    per_frame: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The arguments, if something can be generated from them.
 
@@ -80,22 +90,24 @@ def generation(
         num_steps: [B] int32, at least 1; B times the largest at most `MOST_FRAMES`.
         seed: [B, 2] int32.
         temperature: [B] float32, finite, at least 0.
+        name: of the first argument, for the client.
+        per_frame: how many of what it counts a frame has.
     """
     num_steps, temperature = _shaped(num_steps, None), _shaped(temperature, None)
     seed = _shaped(seed, None, 2)
     rows = tf.shape(num_steps)[0]
     shapes = [
-        _require(rows > 0, "num_steps has no rows; ask for one sequence at least"),
-        _same_rows("seed", seed, "num_steps", rows),
-        _same_rows("temperature", temperature, "num_steps", rows),
+        _require(rows > 0, f"{name} has no rows; ask for one sequence at least"),
+        _same_rows("seed", seed, name, rows),
+        _same_rows("temperature", temperature, name, rows),
     ]
     with tf.control_dependencies(shapes):
         num_steps, temperature = tf.identity(num_steps), tf.identity(temperature)
     wrong, row = _first(num_steps < 1)
-    enough = _require(~wrong, "num_steps[{}] is {}; give 1 or more", row, num_steps[row])
-    frames = tf.cast(rows, tf.int64) * tf.cast(tf.reduce_max(num_steps), tf.int64)
+    enough = _require(~wrong, f"{name}[{{}}] is {{}}; give 1 or more", row, num_steps[row])
+    frames = tf.cast(rows, tf.int64) * -(-tf.cast(tf.reduce_max(num_steps), tf.int64) // per_frame)
     sentence = (
-        "num_steps asks for {} frames (rows times the longest); "
+        f"{name} asks for {{}} frames (rows times the longest); "
         f"one request gives {MOST_FRAMES} at most: send several"
     )
     few = _require(frames <= MOST_FRAMES, sentence, frames)
@@ -109,11 +121,80 @@ def _warm(temperature: tf.Tensor) -> tf.Operation:
     return _require(~wrong, sentence, row, temperature[row])
 
 
-def continuation(x: tf.Tensor, num_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def continuation(
+    x: tf.Tensor, num_steps: tf.Tensor, steps_name: str = "num_steps", x_name: str = "x"
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Both, each checked by itself already, if they have as many rows."""
-    fits = _same_rows("num_steps", num_steps, "x", tf.shape(x)[0])
+    fits = _same_rows(steps_name, num_steps, x_name, tf.shape(x)[0])
     with tf.control_dependencies([fits]):
         return tf.identity(x), tf.identity(num_steps)
+
+
+def texts(text: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The arguments, if they are texts [B] in UTF-8 with a seed [B, 2] each."""
+    text, seed = _shaped(text, None), _shaped(seed, None, 2)
+    rows = tf.shape(text)[0]
+    some = _require(rows > 0, "text has no rows; send one text at least")
+    with tf.control_dependencies([some, _same_rows("seed", seed, "text", rows)]):
+        text, seed = tf.identity(text), tf.identity(seed)
+    sound = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="ignore")
+    wrong, row = _first(tf.not_equal(sound, text))
+    with tf.control_dependencies([_require(~wrong, "text[{}] is not in UTF-8", row)]):
+        return tf.identity(text), seed
+
+
+def some_tokens(tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+    """The tokens of texts, if each has one at least, and all together are not too many."""
+    lengths = tokens.row_lengths()
+    wrong, row = _first(tf.equal(lengths, 0))
+    some = _require(~wrong, "text[{}] holds no token; send some text", row)
+    frames = tf.shape(lengths, tf.int64)[0] * tf.reduce_max(lengths)
+    sentence = (
+        "text holds {} tokens (rows times the longest); "
+        f"one request takes {MOST_FRAMES} at most: send several"
+    )
+    with tf.control_dependencies([some, _require(frames <= MOST_FRAMES, sentence, frames)]):
+        return tokens.with_flat_values(tf.identity(tokens.flat_values))
+
+
+def recordings(
+    samples: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor, frame_size: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The arguments, if they are recordings of a frame at least.
+
+    Args:
+        samples: [B, N] float32, of -1 to 1.
+        num_samples: [B] int32, `frame_size` to N.
+        seed: [B, 2] int32.
+        frame_size: samples of a frame.
+    """
+    samples, num_samples = _shaped(samples, None, None), _shaped(num_samples, None)
+    seed = _shaped(seed, None, 2)
+    rows, most = tf.shape(samples)[0], tf.shape(samples)[1]
+    shapes = [
+        _require(rows > 0, "samples has no rows; send one recording at least"),
+        _same_rows("num_samples", num_samples, "samples", rows),
+        _same_rows("seed", seed, "samples", rows),
+    ]
+    with tf.control_dependencies(shapes):
+        samples, num_samples = tf.identity(samples), tf.identity(num_samples)
+    wrong, row = _first((num_samples < frame_size) | (num_samples > most))
+    sentence = (
+        "num_samples[{}] is {}; samples has {} in a row and a frame takes "
+        f"{frame_size}: give {frame_size} to {{}}"
+    )
+    long_enough = _require(~wrong, sentence, row, num_samples[row], most, most)
+    valid = tf.sequence_mask(num_samples, most)
+    # NaN by itself: the graph's optimizer takes `not (a <= b)` for `a > b`.
+    outside = tf.math.is_nan(samples) | (tf.abs(samples) > 1)
+    wrong, place = _first(tf.reshape(valid & outside, [-1]))
+    row, step = place // tf.maximum(most, 1), place % tf.maximum(most, 1)
+    with tf.control_dependencies([long_enough]):
+        value = tf.identity(samples)[row, step]
+    sentence = "samples[{}, {}] is {}; give numbers of -1 to 1"
+    with tf.control_dependencies([_require(~wrong, sentence, row, step, value)]):
+        samples = tf.where(valid, samples, tf.zeros_like(samples))  # NaN has no nearest level
+        return samples, tf.identity(num_samples), tf.identity(seed)
 
 
 def sessions(session: tf.Tensor) -> tf.Tensor:

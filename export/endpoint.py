@@ -1,4 +1,4 @@
-"""A signature before it is traced."""
+"""What signatures are made of."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from zforcing_tf.distributions import widened
+from zforcing_tf.sequence_model import SequenceModel
+
 Outputs = dict[str, tf.Tensor]
 
 
+def latents(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> Outputs:
+    """Posterior and a sample of it, [B, T, Z] each; zero in padding."""
+    found = model.encode(x, lengths, seed)
+    named = {"latent_loc": found.loc, "latent_scale": found.scale, "latent": found.latent}
+    shape = (None, None, model.cell.latent_size)
+    return {name: tf.ensure_shape(widened(value), shape) for name, value in named.items()}
+
+
 class Endpoint(NamedTuple):
-    """A graph function, and the named specs of its arguments in their order."""
+    """Before it is traced: a graph function, and the named specs of its arguments, in order."""
 
     function: Callable[..., Outputs]
     inputs: tuple[tf.TensorSpec, ...]

@@ -70,7 +70,7 @@ def export(
     model, config, spec, step = load_model(run.path, checkpoint)
     version = step if version is None else version
     refuse_existing(folder / str(version))
-    module, signatures = serving_module(model)
+    module, signatures = serving_module(model, spec, config.data.lower_case)
     split = _sequences(run, model, config, spec, data_dir, manual_dir)
     expected = expectations(model, listing(signatures), split)
     with staged(folder, version) as staging:

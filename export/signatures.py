@@ -10,7 +10,8 @@
 | `continue`    | x, lengths, num_steps [B], seed,     | x [B,Tmax,D], lengths [B]: what comes    |
 |               | temperature [B]                      | after x                                  |
 
-and `initial_state` and `step` of `streaming.py`. `serving_default` is `score`. Symbols are x [B,T]
+and `initial_state` and `step` of `streaming.py`, for text those of `text.py`, for recordings those
+of `sound.py`. `serving_default` is `score`. Symbols are x [B,T]
 int32; their x_mean [B,T,V] are probabilities. What lies behind the end of a row is zero in each
 output. All inputs share their first dimension, so that a model server can put requests together; a
 row's answer depends neither on the batch it came in, nor on what its padding holds, nor on chance:
@@ -24,16 +25,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from zforcing_tf.distributions import widened
+from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.sequence_model import SequenceModel
 
-from . import checks, streaming
-from .endpoint import Endpoint, Outputs
+from . import checks, sound, streaming, text
+from .endpoint import Endpoint, Outputs, latents
 
 DEFAULT_SIGNATURE = "score"
 
 
-def serving_module(model: SequenceModel) -> tuple[tf.Module, dict[str, Any]]:
+def serving_module(
+    model: SequenceModel, spec: DataSpec | None = None, lower_case: bool = True
+) -> tuple[tf.Module, dict[str, Any]]:
     """What `tf.saved_model.save` takes.
 
     The module holds variables and nothing else: a Keras object on it would ask for Keras when it is
@@ -41,15 +44,21 @@ def serving_module(model: SequenceModel) -> tuple[tf.Module, dict[str, Any]]:
 
     Args:
         model: trained; later changes of its weights change the module.
+        spec: of its data: of text and sound there are signatures that take and give these.
+        lower_case: whether text was turned into lower case.
 
     Returns:
         The module, and a concrete function for each name of a signature.
     """
     module = tf.Module(name="model")
     module.weights = [v.value for part in (model.cell, model.emission) for v in part.variables]
-    signatures = {}
-    for name, endpoint in _endpoints(model).items():
-        signatures[name] = endpoint.concrete()
+    endpoints = _endpoints(model)
+    if spec is not None and spec.text is not None:
+        module.vocabulary = text.Vocabulary(spec.text, lower_case)
+        endpoints |= text.endpoints(model, module.vocabulary)
+    if spec is not None and spec.sound is not None:
+        endpoints |= sound.endpoints(model, spec.sound)
+    signatures = {name: endpoint.concrete() for name, endpoint in endpoints.items()}
     return module, {"serving_default": signatures[DEFAULT_SIGNATURE], **signatures}
 
 
@@ -82,7 +91,7 @@ def listing(signatures: Mapping[str, Any]) -> dict[str, Any]:
 def _endpoints(model: SequenceModel) -> dict[str, Endpoint]:
     return {
         "score": _of_sequences(model, _score),
-        "encode": _of_sequences(model, _encode),
+        "encode": _of_sequences(model, latents),
         "reconstruct": _of_sequences(model, _reconstruct),
         "generate": _generate(model),
         "continue": _continue(model),
@@ -117,13 +126,6 @@ def _score(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tens
     return dict(model.score(x, lengths, seed)._asdict())
 
 
-def _encode(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> Outputs:
-    latents = model.encode(x, lengths, seed)
-    named = {"latent_loc": latents.loc, "latent_scale": latents.scale, "latent": latents.latent}
-    shape = (None, None, model.cell.latent_size)
-    return {name: tf.ensure_shape(widened(value), shape) for name, value in named.items()}
-
-
 def _reconstruct(
     model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor
 ) -> Outputs:
@@ -136,7 +138,7 @@ def _generate(model: SequenceModel) -> Endpoint:
         num_steps, seed, temperature = checks.generation(num_steps, seed, temperature)
         return _drawn(model, num_steps, seed=seed, temperature=temperature)
 
-    return Endpoint(function, _GENERATION)
+    return Endpoint(function, checks.GENERATION)
 
 
 def _continue(model: SequenceModel) -> Endpoint:
@@ -156,7 +158,7 @@ def _continue(model: SequenceModel) -> Endpoint:
         return _drawn(model, num_steps, prefix=x, prefix_lengths=lengths, **how)
 
     x, lengths, _ = sequence_specs(model)
-    return Endpoint(function, (x, lengths, *_GENERATION))
+    return Endpoint(function, (x, lengths, *checks.GENERATION))
 
 
 def _drawn(model: SequenceModel, num_steps: tf.Tensor, **how: tf.Tensor) -> Outputs:
@@ -168,10 +170,3 @@ def _drawn(model: SequenceModel, num_steps: tf.Tensor, **how: tf.Tensor) -> Outp
     wanted = tf.sequence_mask(num_steps, longest)
     wanted = wanted if family.symbols else wanted[..., tf.newaxis]
     return {"x": tf.where(wanted, x, tf.zeros_like(x)), "lengths": num_steps}
-
-
-_GENERATION = (
-    tf.TensorSpec((None,), tf.int32, name="num_steps"),
-    tf.TensorSpec((None, 2), tf.int32, name="seed"),
-    tf.TensorSpec((None,), tf.float32, name="temperature"),
-)
