@@ -1,17 +1,17 @@
 """Recordings in, recordings out: for a model of sound, at its sample rate.
 
-| signature           | inputs                          | outputs                                   |
-| ------------------- | ------------------------------- | ----------------------------------------- |
-| `score_audio`       | samples [B,N] float32, of -1 to | elbo [B]; log_prob_per_step, kl_per_step  |
-|                     | 1; num_samples [B]; seed [B,2]  | [B,T]; num_frames [B]                     |
-| `encode_audio`      | the same                        | latent_loc, latent_scale, latent [B,T,Z]; |
-|                     |                                 | num_frames [B]                            |
-| `reconstruct_audio` | the same                        | samples [B,N'], num_samples [B]           |
-| `generate_audio`    | num_samples [B], seed,          | samples [B,Nmax], num_samples [B]         |
-|                     | temperature [B]                 |                                           |
-| `continue_audio`    | samples, num_samples,           | the same: what comes after samples        |
-|                     | num_wanted [B], seed,           |                                           |
-|                     | temperature                     |                                           |
+| signature           | inputs                          | outputs                                  |
+| ------------------- | ------------------------------- | ---------------------------------------- |
+| `score_audio`       | samples [B,N] float32, of -1 to | elbo [B]; log_prob_per_step, kl_per_step |
+|                     | 1; num_samples [B]; seed [B,2]  | [B,T]; num_frames [B]                    |
+| `encode_audio`      | the same                        | latent_loc, latent_scale, latent [B,T,Z] |
+|                     |                                 | num_frames [B]                           |
+| `reconstruct_audio` | the same                        | samples [B,N'], num_samples [B]          |
+| `generate_audio`    | num_samples [B], seed,          | samples [B,Nmax], num_samples [B]        |
+|                     | temperature [B]                 |                                          |
+| `continue_audio`    | samples, num_samples,           | the same: what comes after samples       |
+|                     | num_wanted [B], seed,           |                                          |
+|                     | temperature                     |                                          |
 
 Samples are rounded to 16 bits and cut into frames as those of the data were; what is left at the
 end of a recording and fills no frame is not heard. The elbo is that of the numbers that the model

@@ -61,7 +61,9 @@ def recordings() -> dict[str, np.ndarray]:
 def frames(scale: str) -> list[np.ndarray]:
     """As the preparation of data has them."""
     given = recordings()["samples"]
-    levels = [np.rint(row[:n] * 32768).astype(np.int16) for row, n in zip(given, COUNTS)]
+    levels = [
+        np.rint(row[:n] * 32768).astype(np.int16) for row, n in zip(given, COUNTS, strict=True)
+    ]
     return [SCALES[scale].frames(whole_frames(one, SIZE)) for one in levels]
 
 
