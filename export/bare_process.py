@@ -66,6 +66,11 @@ def listing(signatures: Any) -> dict[str, Any]:
     return found
 
 
+def _plain(value: Any) -> Any:
+    """An array that needs no pickling: strings have one width."""
+    return value.astype("S") if value.dtype == object else value
+
+
 def main(saved_model: str, folder: str, search_path: str) -> None:
     """Does what the module says."""
     # Isolated mode hides where a user has installed TensorFlow for themselves.
@@ -83,7 +88,7 @@ def main(saved_model: str, folder: str, search_path: str) -> None:
             number, signature, name = key.split(".")
             requests[number, signature][name] = tf.constant(arrays[key])
     answers = {
-        f"{number}.{name}": value.numpy()
+        f"{number}.{name}": _plain(value.numpy())
         for (number, signature), inputs in requests.items()
         for name, value in signatures[signature](**inputs).items()
     }

@@ -57,14 +57,12 @@ def cases(
         lengths: [B] int32.
     """
     rows, steps = x.shape[:2]
-    seed = _seeds(rows)
+    seed = row_seeds(rows)
     latents = model.encode(x, lengths, seed)
     answers = {
-        "score": _arrays(**model.score(x, lengths, seed)._asdict()),
-        "encode": _arrays(
-            latent_loc=latents.loc, latent_scale=latents.scale, latent=latents.latent
-        ),
-        "reconstruct": _arrays(x_mean=model.reconstruct(x, lengths, seed)),
+        "score": arrays(**model.score(x, lengths, seed)._asdict()),
+        "encode": arrays(latent_loc=latents.loc, latent_scale=latents.scale, latent=latents.latent),
+        "reconstruct": arrays(x_mean=model.reconstruct(x, lengths, seed)),
     }
     more = steps + 3
     padded = np.full((rows, more, *x.shape[2:]), -1 if x.dtype.kind == "i" else np.nan, x.dtype)
@@ -100,7 +98,7 @@ def _drawn_cases(
 ) -> Iterator[Case]:
     num_steps = np.array([1 + (7 + 5 * row) % GENERATED for row in range(count)], np.int32)
     temperature = np.resize(np.array([1.0, 0.5, 0.0], np.float32), count)
-    inputs = {"num_steps": num_steps, "seed": _seeds(count), "temperature": temperature}
+    inputs = {"num_steps": num_steps, "seed": row_seeds(count), "temperature": temperature}
     how: Any = {"prefix": prefix["x"], "prefix_lengths": prefix["lengths"]} if prefix else {}
     x = model.generate(
         int(num_steps.max()), seed=inputs["seed"], temperature=temperature, **how
@@ -125,26 +123,27 @@ def _drawn_cases(
 def _step_cases(model: SequenceModel, x: npt.NDArray[Any]) -> Iterator[Case]:
     """Streams that begin, and that go on."""
     rows, stream, form = len(x), Stream(model), Form(model)
-    seed, temperature = _seeds(rows), np.ones(rows, np.float32)
+    seed, temperature = row_seeds(rows), np.ones(rows, np.float32)
     state = stream.initial_state(rows)
     sessions = {"session": np.arange(rows, dtype=np.int64)}
-    yield Case("as many streams", "initial_state", sessions, _arrays(**form.named(state)))
+    yield Case("as many streams", "initial_state", sessions, arrays(**form.named(state)))
     for number in range(min(2, x.shape[1])):
-        before, frame = _arrays(**form.named(state)), x[:, number]
+        before, frame = arrays(**form.named(state)), x[:, number]
         state, seen = stream.step(
             state, tf.constant(frame), tf.constant(seed), tf.constant(temperature)
         )
         said = {"log_prob": seen.log_prob, "x_mean": seen.mean, "x_sample": seen.sample}
         inputs = {"x": frame, "seed": seed, "temperature": temperature, **before}
-        yield Case(f"frame {number}", "step", inputs, _arrays(**said, **form.named(state)))
+        yield Case(f"frame {number}", "step", inputs, arrays(**said, **form.named(state)))
 
 
-def _seeds(rows: int) -> npt.NDArray[np.int32]:
+def row_seeds(rows: int) -> npt.NDArray[np.int32]:
+    """[B, 2]: another one for each row."""
     row = np.arange(rows, dtype=np.int32)
     return np.stack([row, 7 * row + 3], axis=1)
 
 
-def _arrays(**tensors: tf.Tensor) -> Arrays:
+def arrays(**tensors: tf.Tensor) -> Arrays:
     """As NumPy knows them: bfloat16 becomes float32, as in the SavedModel."""
     return {
         name: tf.cast(tensor, tf.float32).numpy() if tensor.dtype.size < 4 else tensor.numpy()

@@ -7,10 +7,22 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.distributions import widened
 from zforcing_tf.sequence_model import SequenceModel
 
 Outputs = dict[str, tf.Tensor]
+
+
+class Wanted(NamedTuple):
+    """Which signatures there are besides those of each model."""
+
+    spec: DataSpec | None = None
+    """Of the model's data: of text and sound there are some that take and give these."""
+    lower_case: bool = True
+    """Whether text was turned into lower case."""
+    iwae_samples: int = 0
+    """K of `score_iwae`; 0: there is none."""
 
 
 def latents(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> Outputs:

@@ -72,7 +72,7 @@ def export(
     refuse_existing(folder / str(version))
     module, signatures = serving_module(model, spec, config.data.lower_case)
     split = _sequences(run, model, config, spec, data_dir, manual_dir)
-    expected = expectations(model, listing(signatures), split)
+    expected = expectations(model, listing(signatures), split, spec, config.data.lower_case)
     with staged(folder, version) as staging:
         write_model(module, signatures, staging)
         _describe(run, listing(signatures), staging / EXTRA)

@@ -10,7 +10,8 @@
 | `continue`    | x, lengths, num_steps [B], seed,     | x [B,Tmax,D], lengths [B]: what comes    |
 |               | temperature [B]                      | after x                                  |
 
-and `initial_state` and `step` of `streaming.py`, for text those of `text.py`, for recordings those
+and `initial_state` and `step` of `streaming.py`; where K samples are asked for, `score_iwae` with the
+inputs of `score`, whose iwae [B] is the tighter bound; for text those of `text.py`, for recordings those
 of `sound.py`. `serving_default` is `score`. Symbols are x [B,T]
 int32; their x_mean [B,T,V] are probabilities. What lies behind the end of a row is zero in each
 output. All inputs share their first dimension, so that a model server can put requests together; a
@@ -25,17 +26,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.sequence_model import SequenceModel
 
 from . import checks, sound, streaming, text
-from .endpoint import Endpoint, Outputs, latents
+from .endpoint import Endpoint, Outputs, Wanted, latents
 
 DEFAULT_SIGNATURE = "score"
 
 
 def serving_module(
-    model: SequenceModel, spec: DataSpec | None = None, lower_case: bool = True
+    model: SequenceModel, wanted: Wanted = Wanted()
 ) -> tuple[tf.Module, dict[str, Any]]:
     """What `tf.saved_model.save` takes.
 
@@ -44,17 +44,18 @@ def serving_module(
 
     Args:
         model: trained; later changes of its weights change the module.
-        spec: of its data: of text and sound there are signatures that take and give these.
-        lower_case: whether text was turned into lower case.
+        wanted: which signatures there are besides those of each model.
 
     Returns:
         The module, and a concrete function for each name of a signature.
     """
     module = tf.Module(name="model")
     module.weights = [v.value for part in (model.cell, model.emission) for v in part.variables]
-    endpoints = _endpoints(model)
+    endpoints, spec = _endpoints(model), wanted.spec
+    if wanted.iwae_samples:
+        endpoints["score_iwae"] = _of_sequences(model, _iwae(wanted.iwae_samples))
     if spec is not None and spec.text is not None:
-        module.vocabulary = text.Vocabulary(spec.text, lower_case)
+        module.vocabulary = text.Vocabulary(spec.text, wanted.lower_case)
         endpoints |= text.endpoints(model, module.vocabulary)
     if spec is not None and spec.sound is not None:
         endpoints |= sound.endpoints(model, spec.sound)
@@ -124,6 +125,15 @@ def sequence_specs(model: SequenceModel) -> tuple[tf.TensorSpec, tf.TensorSpec, 
 
 def _score(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> Outputs:
     return dict(model.score(x, lengths, seed)._asdict())
+
+
+def _iwae(
+    num_samples: int,
+) -> Callable[[SequenceModel, tf.Tensor, tf.Tensor, tf.Tensor], Outputs]:
+    def answer(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> Outputs:
+        return {"iwae": model.iwae(x, lengths, num_samples, seed)}
+
+    return answer
 
 
 def _reconstruct(

@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from zforcing_tf.data.spec import Split
+from zforcing_tf.data.spec import DataSpec, Split
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
 
 from . import bare_process
 from .cases import LONGEST, ROWS, Arrays, Case, cases
+from .described_cases import described_cases
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2}
 """Largest difference, relative to an output's largest entry (or to 1), by the dtype computed in."""
@@ -55,8 +56,21 @@ class Expectations:
     tolerance: float
 
 
-def expectations(model: SequenceModel, listing: Mapping[str, Any], split: Split) -> Expectations:
+def expectations(
+    model: SequenceModel,
+    listing: Mapping[str, Any],
+    split: Split,
+    spec: DataSpec | None = None,
+    lower_case: bool = True,
+) -> Expectations:
     """What the Python model says to sequences of a split: short ones, long ones, some cut short.
+
+    Args:
+        model: trained.
+        listing: of the signatures that are exported.
+        split: of its data.
+        spec: of its data, and whether text was turned into lower case, as of `serving_module`.
+        lower_case: see above.
 
     Raises:
         UserError: an answer of the model is not finite.
@@ -69,10 +83,13 @@ def expectations(model: SequenceModel, listing: Mapping[str, Any], split: Split)
     lengths[::2] = (lengths[::2] + 1) // 2
     # Where there is a GPU, it rounds otherwise than the CPU on which the SavedModel is tried.
     with tf.device("CPU:0"):
-        found = tuple(cases(model, x.astype(model.frame_dtype.as_numpy_dtype), lengths))
+        frames = x.astype(model.frame_dtype.as_numpy_dtype)
+        found = tuple(cases(model, frames, lengths))
+        if spec is not None:
+            found += tuple(described_cases(model, spec, lower_case, frames, lengths))
     for case in found:
         for output, values in case.expected.items():
-            if not np.all(np.isfinite(values)):
+            if values.dtype.kind == "f" and not np.all(np.isfinite(values)):
                 raise UserError(
                     f"the model's own answer to {case.signature} ({output}) is not finite: its "
                     "weights or its data are unsound; export another checkpoint, or train again"
@@ -155,6 +172,12 @@ def _compare(
         "the SavedModel does not answer as the Python model does "
         f"(signature {case.signature}, output {output}, {case.name})"
     )
+    if expected.dtype.kind == "S":
+        if found.tolist() != expected.tolist():
+            raise UserError(
+                f"{failure}: {found.tolist()} instead of {expected.tolist()}; {_REMEDY}"
+            )
+        return
     if found.shape != expected.shape or found.dtype != expected.dtype:
         raise UserError(
             f"{failure}: {found.dtype} {list(found.shape)} instead of {expected.dtype} "

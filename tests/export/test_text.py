@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from export import verify
 from export.saved_model import write_model
-from export.signatures import serving_module
+from export.signatures import listing, serving_module
 from export.text import Vocabulary
 from tests import model_factory
 from tests.export.served import SEED
 from zforcing_tf import models
-from zforcing_tf.data.description import Text
-from zforcing_tf.data.spec import DataSpec
+from zforcing_tf.data.description import Sound, Text
+from zforcing_tf.data.spec import DataSpec, Split
 from zforcing_tf.data.vocabulary import Encoder, Tokeniser
 
 WORDS = ("</s>", "<unk>", "the", "film", "is", "good", "bad", ".", "don't", "élan")
@@ -174,3 +175,32 @@ def test_wrong_texts_are_answered_with_a_sentence() -> None:
 def test_the_vocabulary_is_an_asset() -> None:
     file = served("letters")[2] / "assets" / "vocabulary.txt"
     assert tuple(file.read_bytes().decode().split("\n")[:-1]) == LETTERS
+
+
+def verified(model: Any, spec: DataSpec, split: Split, path: Path) -> set[str]:
+    """The signatures that a verification has asked."""
+    module, signatures = serving_module(model, spec)
+    write_model(module, signatures, path)
+    expected = verify.expectations(model, listing(signatures), split, spec)
+    verify.verify(path, expected)
+    asked = {case.signature for case in expected.cases}
+    assert asked >= set(signatures) - {"serving_default", "reconstruct_audio"}
+    return asked
+
+
+def test_an_export_is_verified_with_texts(tmp_path: Path) -> None:
+    text = FORMS["marks"]
+    spec = DataSpec("reviews", "symbol", len(text.vocabulary), 12, text=text)
+    rows = prepared("marks")
+    values, lengths = np.concatenate(rows), np.array([len(x) for x in rows], np.int32)
+    split = Split("validation", values.astype(np.int32), lengths)
+    assert "continue_text" in verified(served("marks")[0], spec, split, tmp_path)
+
+
+def test_an_export_is_verified_with_recordings(tmp_path: Path) -> None:
+    sound = Sound(8000, 0.01, 0.12)
+    spec = DataSpec("speech", "real", 4, 12, sound=sound)
+    model = models.build(model_factory.experiment("gaussian", model="srnn"), spec)
+    levels = np.random.default_rng(0).integers(-9000, 9000, (30, 4)).astype(np.int16)
+    split = Split("validation", sound.frames(levels), np.array([12, 3, 9, 6], np.int32))
+    assert "continue_audio" in verified(model, spec, split, tmp_path)
