@@ -25,6 +25,9 @@ class Wanted(NamedTuple):
     """K of `score_iwae`; 0: there is none."""
 
 
+NOTHING_MORE = Wanted()
+
+
 def latents(model: SequenceModel, x: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> Outputs:
     """Posterior and a sample of it, [B, T, Z] each; zero in padding."""
     found = model.encode(x, lengths, seed)

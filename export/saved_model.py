@@ -37,6 +37,7 @@ def export(
     version: int | None = None,
     data_dir: str | None = None,
     manual_dir: str | None = None,
+    iwae_samples: int = 0,
 ) -> Path:
     """Exports the model of a run.
 
@@ -48,6 +49,7 @@ def export(
         data_dir: where TFDS keeps the run's data, on whose validation split the export is tried; by
             default where the run had it. Without the data it is tried on what the model generates.
         manual_dir: the same of data that the user brought.
+        iwae_samples: K of the signature `score_iwae`; 0: without it.
 
     Returns:
         `<export_dir>/<version>`.
@@ -63,6 +65,7 @@ def export(
     run.open_for_reading()  # what is wrong there shows before TensorFlow is imported
     from zforcing_tf.training.checkpoint import load_model
 
+    from .endpoint import Wanted
     from .signatures import listing, serving_module
     from .staging import refuse_existing, staged
     from .verify import expectations, verify
@@ -70,9 +73,10 @@ def export(
     model, config, spec, step = load_model(run.path, checkpoint)
     version = step if version is None else version
     refuse_existing(folder / str(version))
-    module, signatures = serving_module(model, spec, config.data.lower_case)
+    wanted = Wanted(spec, config.data.lower_case, iwae_samples)
+    module, signatures = serving_module(model, wanted)
     split = _sequences(run, model, config, spec, data_dir, manual_dir)
-    expected = expectations(model, listing(signatures), split, spec, config.data.lower_case)
+    expected = expectations(model, listing(signatures), split, wanted)
     with staged(folder, version) as staging:
         write_model(module, signatures, staging)
         _describe(run, listing(signatures), staging / EXTRA)
@@ -184,6 +188,7 @@ def main() -> None:
         values.version,
         values.data_dir,
         values.manual_dir,
+        values.iwae_samples,
     )
     from zforcing_tf.training.json_files import read_json
 
@@ -204,6 +209,12 @@ def define_flags() -> None:
         "Name of the version, a number; without it, the step.",
         lower_bound=0,
         upper_bound=2**63 - 1,  # what a model server reads
+    )
+    flags.DEFINE_integer(
+        "iwae_samples",
+        0,
+        "Samples of a signature score_iwae, a tighter bound; 0: without it.",
+        lower_bound=0,
     )
     programs.define_run_flags()
 

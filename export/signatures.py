@@ -10,13 +10,14 @@
 | `continue`    | x, lengths, num_steps [B], seed,     | x [B,Tmax,D], lengths [B]: what comes    |
 |               | temperature [B]                      | after x                                  |
 
-and `initial_state` and `step` of `streaming.py`; where K samples are asked for, `score_iwae` with the
-inputs of `score`, whose iwae [B] is the tighter bound; for text those of `text.py`, for recordings those
-of `sound.py`. `serving_default` is `score`. Symbols are x [B,T]
-int32; their x_mean [B,T,V] are probabilities. What lies behind the end of a row is zero in each
-output. All inputs share their first dimension, so that a model server can put requests together; a
-row's answer depends neither on the batch it came in, nor on what its padding holds, nor on chance:
-its noise is a function of its seed.
+and `initial_state` and `step` of `streaming.py`; for text those of `text.py`, for recordings those
+of `sound.py`; where K samples are asked for `score_iwae`, with the inputs of `score` and a tighter
+bound, iwae [B]. `serving_default` is `score`.
+
+Symbols are x [B,T] int32; their x_mean [B,T,V] are probabilities. What lies behind the end of a row
+is zero in each output. All inputs share their first dimension, so that a model server can put
+requests together; a row's answer depends neither on the batch it came in, nor on what its padding
+holds, nor on chance: its noise is a function of its seed.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ import tensorflow as tf
 from zforcing_tf.sequence_model import SequenceModel
 
 from . import checks, sound, streaming, text
-from .endpoint import Endpoint, Outputs, Wanted, latents
+from .endpoint import NOTHING_MORE, Endpoint, Outputs, Wanted, latents
 
 DEFAULT_SIGNATURE = "score"
 
 
 def serving_module(
-    model: SequenceModel, wanted: Wanted = Wanted()
+    model: SequenceModel, wanted: Wanted = NOTHING_MORE
 ) -> tuple[tf.Module, dict[str, Any]]:
     """What `tf.saved_model.save` takes.
 

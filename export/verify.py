@@ -18,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from zforcing_tf.data.spec import DataSpec, Split
+from zforcing_tf.data.spec import Split
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
 
 from . import bare_process
 from .cases import LONGEST, ROWS, Arrays, Case, cases
-from .described_cases import described_cases
+from .endpoint import NOTHING_MORE, Wanted
+from .wanted_cases import wanted_cases
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2}
 """Largest difference, relative to an output's largest entry (or to 1), by the dtype computed in."""
@@ -60,8 +61,7 @@ def expectations(
     model: SequenceModel,
     listing: Mapping[str, Any],
     split: Split,
-    spec: DataSpec | None = None,
-    lower_case: bool = True,
+    wanted: Wanted = NOTHING_MORE,
 ) -> Expectations:
     """What the Python model says to sequences of a split: short ones, long ones, some cut short.
 
@@ -69,8 +69,7 @@ def expectations(
         model: trained.
         listing: of the signatures that are exported.
         split: of its data.
-        spec: of its data, and whether text was turned into lower case, as of `serving_module`.
-        lower_case: see above.
+        wanted: as of `serving_module`.
 
     Raises:
         UserError: an answer of the model is not finite.
@@ -85,8 +84,7 @@ def expectations(
     with tf.device("CPU:0"):
         frames = x.astype(model.frame_dtype.as_numpy_dtype)
         found = tuple(cases(model, frames, lengths))
-        if spec is not None:
-            found += tuple(described_cases(model, spec, lower_case, frames, lengths))
+        found += tuple(wanted_cases(model, wanted, frames, lengths))
     for case in found:
         for output, values in case.expected.items():
             if values.dtype.kind == "f" and not np.all(np.isfinite(values)):

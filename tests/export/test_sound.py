@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from export.endpoint import Wanted
 from export.saved_model import write_model
 from export.signatures import serving_module
 from export.sound import heard, played
@@ -39,7 +40,7 @@ def served(scale: str, scored: bool = True) -> tuple[Any, Any]:
     model = models.build(experiment, spec)
     model_factory.randomise(model)
     path = Path(tempfile.mkdtemp(prefix="served-"))
-    write_model(*serving_module(model, spec), path)
+    write_model(*serving_module(model, Wanted(spec)), path)
     return model, tf.saved_model.load(str(path)).signatures
 
 

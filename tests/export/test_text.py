@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from export import verify
+from export.endpoint import Wanted
 from export.saved_model import write_model
 from export.signatures import listing, serving_module
 from export.text import Vocabulary
@@ -49,7 +50,7 @@ def served(form: str, lower_case: bool = True) -> tuple[Any, Any, Path]:
     model = models.build(model_factory.experiment("categorical", model="vrnn"), spec)
     model_factory.randomise(model)
     written = Path(tempfile.mkdtemp(prefix="served-")) / "written"
-    write_model(*serving_module(model, spec, lower_case), written)
+    write_model(*serving_module(model, Wanted(spec, lower_case)), written)
     moved = written.with_name("moved")
     shutil.move(written, moved)  # nothing may depend on where it was made
     return model, tf.saved_model.load(str(moved)).signatures, moved
@@ -179,9 +180,10 @@ def test_the_vocabulary_is_an_asset() -> None:
 
 def verified(model: Any, spec: DataSpec, split: Split, path: Path) -> set[str]:
     """The signatures that a verification has asked."""
-    module, signatures = serving_module(model, spec)
+    wanted = Wanted(spec, iwae_samples=3)
+    module, signatures = serving_module(model, wanted)
     write_model(module, signatures, path)
-    expected = verify.expectations(model, listing(signatures), split, spec)
+    expected = verify.expectations(model, listing(signatures), split, wanted)
     verify.verify(path, expected)
     asked = {case.signature for case in expected.cases}
     assert asked >= set(signatures) - {"serving_default", "reconstruct_audio"}

@@ -1,4 +1,4 @@
-"""Requests to the signatures of text and of recordings, and what must be the answers."""
+"""Requests to signatures that not every model has, and what must be the answers."""
 
 from __future__ import annotations
 
@@ -9,36 +9,34 @@ import numpy as np
 import numpy.typing as npt
 
 from zforcing_tf.data.description import FULL_SCALE, Sound, Text
-from zforcing_tf.data.spec import DataSpec
 from zforcing_tf.data.vocabulary import encode, tokens_of
 from zforcing_tf.sequence_model import SequenceModel
 
 from .cases import GENERATED, Arrays, Case, arrays, row_seeds
-from .endpoint import latents
+from .endpoint import Wanted, latents
 
 _MOST_TOKENS = 64
 
 
-def described_cases(
-    model: SequenceModel,
-    spec: DataSpec,
-    lower_case: bool,
-    x: npt.NDArray[Any],
-    lengths: npt.NDArray[np.int32],
+def wanted_cases(
+    model: SequenceModel, wanted: Wanted, x: npt.NDArray[Any], lengths: npt.NDArray[np.int32]
 ) -> Iterator[Case]:
-    """Of the signatures that a description of the data adds.
+    """Of the signatures that not every model has.
 
     Args:
         model: gives the answers.
-        spec: of its data.
-        lower_case: whether text was turned into lower case.
+        wanted: which there are.
         x: sequences of the data.
         lengths: of them.
     """
-    if spec.text is not None:
-        yield from _text_cases(model, spec.text, lower_case, x, lengths)
-    if spec.sound is not None:
-        yield from _sound_cases(model, spec.sound, x, lengths)
+    if wanted.iwae_samples:
+        inputs = {"x": x, "lengths": lengths, "seed": row_seeds(len(x))}
+        iwae = model.iwae(x, lengths, wanted.iwae_samples, inputs["seed"])
+        yield Case("a batch", "score_iwae", inputs, arrays(iwae=iwae))
+    if wanted.spec is not None and wanted.spec.text is not None:
+        yield from _text_cases(model, wanted.spec.text, wanted.lower_case, x, lengths)
+    if wanted.spec is not None and wanted.spec.sound is not None:
+        yield from _sound_cases(model, wanted.spec.sound, x, lengths)
 
 
 def _text_cases(
