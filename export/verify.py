@@ -22,7 +22,7 @@ from zforcing_tf.data.spec import Split
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
 
-from . import bare_process
+from . import bare_process, c_api
 from .cases import LONGEST, ROWS, Arrays, Case, cases
 from .endpoint import NOTHING_MORE, Wanted
 from .wanted_cases import wanted_cases
@@ -96,11 +96,15 @@ def expectations(
 
 
 def verify(saved_model_dir: str | os.PathLike[str], expectations: Expectations) -> None:
-    """Asks a SavedModel, in a process that cannot import `bare_process.HIDDEN`, and compares.
+    """Asks a SavedModel in two processes, and compares.
+
+    One has TensorFlow and cannot import `bare_process.HIDDEN`. The other loads it as a server does,
+    by the library in C++ that comes with TensorFlow; without that library there is a warning.
 
     Raises:
         UserError: it cannot be loaded, lists other signatures, or gives an answer that differs.
     """
+    path = os.path.abspath(saved_model_dir)
     with tempfile.TemporaryDirectory(prefix="zforcing-verify-") as folder:
         requests = {
             f"{number}.{case.signature}.{name}": value
@@ -108,15 +112,50 @@ def verify(saved_model_dir: str | os.PathLike[str], expectations: Expectations) 
             for name, value in case.inputs.items()
         }
         np.savez(Path(folder, "requests.npz"), **requests)  # type: ignore[arg-type]
-        _ask(os.fspath(saved_model_dir), folder)
+        _ask(bare_process, "a process with TensorFlow alone", [path, folder])
         listing = json.loads(Path(folder, "listing.json").read_text(encoding="utf-8"))
-        with np.load(Path(folder, "answers.npz")) as arrays:
-            answers = dict(arrays)
-    if listing != expectations.listing:
-        raise UserError(
-            "the SavedModel lists other signatures than were exported: "
-            f"{json.dumps(listing)} instead of {json.dumps(expectations.listing)}; {_REMEDY}"
-        )
+        if listing != expectations.listing:
+            raise UserError(
+                "the SavedModel lists other signatures than were exported: "
+                f"{json.dumps(listing)} instead of {json.dumps(expectations.listing)}; {_REMEDY}"
+            )
+        _compare_answers(Path(folder), expectations)
+        library = Path(tf.__file__).with_name(c_api.LIBRARY)
+        if not library.exists():
+            logging.warning("%s is not there: not verified by the C++ loader of a server", library)
+            return
+        tensors = json.dumps(graph_tensors(path))
+        Path(folder, "tensors.json").write_text(tensors, encoding="utf-8")
+        _ask(c_api, "the C++ loader of a server", [path, folder, str(library)])
+        errors = json.loads(Path(folder, "errors.json").read_text(encoding="utf-8"))
+        for number, (_, message) in errors.items():
+            case, reason = expectations.cases[int(number)], message.splitlines()[0]
+            raise UserError(
+                f"the SavedModel, loaded as a server does, refuses {case.name} to "
+                f"{case.signature} ({reason}); {_REMEDY}"
+            )
+        _compare_answers(Path(folder), expectations)
+
+
+def graph_tensors(saved_model_dir: str) -> dict[str, Any]:
+    """The tensors behind each signature of a SavedModel, as `c_api.Session` takes them."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    read = saved_model_pb2.SavedModel.FromString(
+        Path(saved_model_dir, "saved_model.pb").read_bytes()
+    )
+    return {
+        name: {
+            "inputs": {key: info.name for key, info in signature.inputs.items()},
+            "outputs": {key: info.name for key, info in signature.outputs.items()},
+        }
+        for name, signature in read.meta_graphs[0].signature_def.items()
+    }
+
+
+def _compare_answers(folder: Path, expectations: Expectations) -> None:
+    with np.load(folder / "answers.npz") as arrays:
+        answers = dict(arrays)
     found = [
         {output: answers[f"{number}.{output}"] for output in case.expected}
         for number, case in enumerate(expectations.cases)
@@ -143,11 +182,11 @@ def compare(cases: Sequence[Case], answers: Sequence[Arrays], tolerance: float) 
         logging.warning("taken for a matter of rounding: %s", difference)
 
 
-def _ask(saved_model: str, folder: str) -> None:
+def _ask(script: Any, where: str, arguments: list[str]) -> None:
+    """Runs a module of this package as a script in a process of its own."""
     search_path = os.pathsep.join(place for place in sys.path if place)
-    script = os.path.abspath(bare_process.__file__)
     done = subprocess.run(
-        [sys.executable, "-I", script, os.path.abspath(saved_model), folder, search_path],
+        [sys.executable, "-I", os.path.abspath(script.__file__), *arguments, search_path],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,
         text=True,
@@ -158,9 +197,7 @@ def _ask(saved_model: str, folder: str) -> None:
         logging.error("%s", done.stderr)
         lines = [line for line in done.stderr.splitlines() if line and not line[0].isspace()]
         reason = lines[-1] if lines else f"exit code {done.returncode}"
-        raise UserError(
-            f"the SavedModel fails in a process with TensorFlow alone ({reason}); {_REMEDY}"
-        )
+        raise UserError(f"the SavedModel fails in {where} ({reason}); {_REMEDY}")
 
 
 def _compare(

@@ -187,7 +187,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch, unverified: None) -> None:
     config = model_factory.experiment(dataset="linear_gaussian")
     monkeypatch.setattr(RunDirectory, "open_for_reading", lambda _: config)
     monkeypatch.setattr(checkpoint, "load_model", lambda *_: (None, config, None, STEP))
-    monkeypatch.setattr(signatures, "serving_module", lambda _: served)
+    monkeypatch.setattr(signatures, "serving_module", lambda *_: served)
     monkeypatch.setattr(verify, "expectations", lambda *_: None)
 
 

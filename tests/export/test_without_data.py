@@ -20,9 +20,9 @@ def test_without_the_data_it_is_tried_on_what_the_model_makes(
 
     splits, expectations = [], verify.expectations
 
-    def recorded(model, listing, split):
+    def recorded(model, listing, split, wanted):
         splits.append(split)
-        return expectations(model, listing, split)
+        return expectations(model, listing, split, wanted)
 
     monkeypatch.setattr(registry, "load", gone)
     monkeypatch.setattr(verify, "expectations", recorded)
