@@ -3,9 +3,10 @@
   python -m export.saved_model --run_dir=runs/digits --export_dir=exports/digits
 
 writes exports/digits/<version>/, the version being the training step: the model, and in
-assets.extra/ the configuration and results of the run and the signatures of the model. It appears
-only after it has given the answers of the Python model in a process without this library. Takes
-half a minute.
+assets.extra/ the configuration and results of the run, the signatures of the model, MODEL_CARD.md,
+and requests by which a server warms up. It appears only after it has given the answers of the
+Python model, in a process without this library and through the C++ loader of a server. Takes a
+minute.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def export(
     data_dir: str | None = None,
     manual_dir: str | None = None,
     iwae_samples: int = 0,
+    dtype: str | None = None,
+    keep_versions: int = 0,
 ) -> Path:
     """Exports the model of a run.
 
@@ -50,6 +53,9 @@ def export(
             default where the run had it. Without the data it is tried on what the model generates.
         manual_dir: the same of data that the user brought.
         iwae_samples: K of the signature `score_iwae`; 0: without it.
+        dtype: in which the model computes, such as `mixed_bfloat16`; by default that of the run.
+        keep_versions: how many exports stay, this one among them: older ones are removed when it
+            is there. 0: all.
 
     Returns:
         `<export_dir>/<version>`.
@@ -66,11 +72,13 @@ def export(
     from zforcing_tf.training.checkpoint import load_model
 
     from .endpoint import Wanted
+    from .model_card import model_card
     from .signatures import listing, serving_module
-    from .staging import refuse_existing, staged
+    from .staging import refuse_existing, remove_older, staged
     from .verify import expectations, verify
+    from .warmup import write_warmup
 
-    model, config, spec, step = load_model(run.path, checkpoint)
+    model, config, spec, step = load_model(run.path, checkpoint, dtype)
     version = step if version is None else version
     refuse_existing(folder / str(version))
     wanted = Wanted(spec, config.data.lower_case, iwae_samples)
@@ -80,7 +88,11 @@ def export(
     with staged(folder, version) as staging:
         write_model(module, signatures, staging)
         _describe(run, listing(signatures), staging / EXTRA)
+        card = model_card(config, spec, run.read_results(), version, summary(listing(signatures)))
+        (staging / EXTRA / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         verify(staging, expected)
+        write_warmup(staging / EXTRA, folder.name, expected.cases)
+    remove_older(folder, version, keep_versions)
     return folder / str(version)
 
 
@@ -189,6 +201,8 @@ def main() -> None:
         values.data_dir,
         values.manual_dir,
         values.iwae_samples,
+        values.dtype,
+        values.keep_versions,
     )
     from zforcing_tf.training.json_files import read_json
 
@@ -214,6 +228,18 @@ def define_flags() -> None:
         "iwae_samples",
         0,
         "Samples of a signature score_iwae, a tighter bound; 0: without it.",
+        lower_bound=0,
+    )
+    flags.DEFINE_enum(
+        "dtype",
+        None,
+        ["float32", "float64", "mixed_bfloat16"],
+        "In which the model computes; without it, as in the run.",
+    )
+    flags.DEFINE_integer(
+        "keep_versions",
+        0,
+        "Exports that stay, this one among them: older ones are removed then. 0: all.",
         lower_bound=0,
     )
     programs.define_run_flags()

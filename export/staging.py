@@ -17,6 +17,9 @@ from zforcing_tf import leftovers
 from zforcing_tf.errors import UserError
 from zforcing_tf.training import durable
 
+MARK = "assets.extra/signatures.json"
+"""What each export has."""
+
 
 def refuse_existing(path: Path) -> None:
     """Raises UserError if a version is there: a server may be using it."""
@@ -55,6 +58,27 @@ def staged(export_dir: Path, version: int) -> Iterator[Path]:
             durable.rename(staging, final)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_older(export_dir: Path, version: int, keep: int) -> None:
+    """Removes the oldest exports below a version, so that `keep` stay with it; 0: none.
+
+    What is no export of this program stays whatever its name. One that goes is renamed first, so
+    that no server finds half of it.
+    """
+    if not keep:
+        return
+    older = sorted(
+        int(path.name)
+        for path in export_dir.iterdir()
+        if path.name.isdecimal() and int(path.name) < version and (path / MARK).is_file()
+    )
+    for number in older[: max(0, len(older) - keep + 1)]:
+        path = export_dir / str(number)
+        hidden = leftovers.staging_path(path)
+        with _explained(export_dir):
+            os.rename(path, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -122,7 +122,8 @@ def test_the_lock_is_complete() -> None:
     pinned = pins(f"{sys.version_info[0]}.{sys.version_info[1]}")
     missing, seen = [], set()
     extras = PROJECT["project"]["optional-dependencies"]
-    asked = [*PROJECT["project"]["dependencies"], *extras["audio"], *extras["music"]]
+    used = ("audio", "music", "serving")
+    asked = [*PROJECT["project"]["dependencies"], *(text for e in used for text in extras[e])]
     todo = [("", Requirement(text)) for text in asked]
     while todo:
         asker, requirement = todo.pop()

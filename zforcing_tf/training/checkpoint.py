@@ -59,13 +59,14 @@ class Progress:
 
 
 def load_model(
-    run_dir: str | os.PathLike[str], which: str = "best"
+    run_dir: str | os.PathLike[str], which: str = "best", dtype: str | None = None
 ) -> tuple[SequenceModel, ExperimentConfig, DataSpec, int]:
     """The trained model of a run, its configuration, what its data is, and its training step.
 
     Args:
         run_dir: of the run.
         which: `best`, weights of the epoch with the best validation bound, or `last`.
+        dtype: in which the model computes, in place of that of the run.
 
     Raises:
         UserError: no run there, or no sound checkpoint.
@@ -87,7 +88,15 @@ def load_model(
             f"{run.path} has no {which} checkpoint yet; train at least one epoch with "
             f"python -m zforcing_tf.train --flagfile={run.flags}"
         )
-    return model, config, spec, int(model.step_counter.numpy())
+    step = int(model.step_counter.numpy())
+    if dtype is not None:
+        sections = config.to_json()
+        config = ExperimentConfig.from_json(
+            {**sections, "run": {**sections["run"], "dtype": dtype}}
+        )
+        trained, model = model, models.build(config, spec)
+        model.set_weights(trained.get_weights())
+    return model, config, spec, step
 
 
 class Checkpoints:

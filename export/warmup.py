@@ -1,0 +1,68 @@
+"""Requests that a model server sends to a new version before it takes over.
+
+TensorFlow makes graphs ready, and allocates, with the first request of each kind, which is then
+slow. The server reads `assets.extra/tf_serving_warmup_requests`, at most 1,000 records.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .cases import Arrays, Case
+
+FILE = "tf_serving_warmup_requests"
+ROWS = (1, 4, 16, 64)
+"""Rows of a request: those of `serving/batching.config`."""
+
+
+def write_warmup(folder: Path, model_name: str, cases: Iterable[Case]) -> bool:
+    """Writes the file, if the messages of TensorFlow Serving are installed; else says so.
+
+    Args:
+        folder: `assets.extra` of a SavedModel.
+        model_name: under which a server has it.
+        cases: requests to each signature, of which the first one serves as a pattern.
+
+    Returns:
+        Whether it was written.
+    """
+    try:
+        from tensorflow_serving.apis import prediction_log_pb2
+    except ImportError:
+        logging.warning(
+            "no warm-up requests are written, as tensorflow-serving-api is not installed: "
+            "run pip install 'zforcing-tf[serving]' and export again to have them"
+        )
+        return False
+    with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
+        for signature, inputs in requests(cases):
+            log = prediction_log_pb2.PredictionLog()
+            fill(log.predict_log.request, model_name, signature, inputs)
+            writer.write(log.SerializeToString())
+    return True
+
+
+def requests(cases: Iterable[Case]) -> Iterator[tuple[str, Arrays]]:
+    """Signatures and inputs: of each signature a request of each number of `ROWS`."""
+    patterns: dict[str, Arrays] = {}
+    for case in cases:
+        patterns.setdefault(case.signature, case.inputs)
+    for signature, inputs in patterns.items():
+        given = len(next(iter(inputs.values())))
+        for rows in ROWS:
+            index = np.arange(rows) % given
+            yield signature, {name: value[index] for name, value in inputs.items()}
+
+
+def fill(request: Any, model_name: str, signature: str, inputs: Arrays) -> None:
+    """Fills in a `tensorflow.serving.PredictRequest`."""
+    request.model_spec.name = model_name
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
