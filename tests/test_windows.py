@@ -15,9 +15,9 @@ from tests import model_factory as factory
 from tests.conformance.cases import SEEDS, each_part, model_of, paddings, tensors, with_padding
 from tests.layers.harness import assert_close
 from zforcing_tf import inference, objectives, windows
-from zforcing_tf.answers import Answers, _sample_seeds
+from zforcing_tf.answers import Answers
 from zforcing_tf.inference import Particles
-from zforcing_tf.randomness import row_noise
+from zforcing_tf.randomness import row_noise, sample_seeds
 from zforcing_tf.resampling import Resampling
 
 COUNT = 4
@@ -39,7 +39,7 @@ def in_one_piece(model, x, lengths):
     parts, latent = model._parts, model.cell.latent_size
     steps, sequences = tf.shape(x)[1], model.sequences(x, lengths)
     one = inference.infer(parts, sequences, row_noise(SEEDS, steps, latent))
-    noise = row_noise(_sample_seeds(SEEDS, 0, COUNT), steps, latent)
+    noise = row_noise(sample_seeds(SEEDS, 0, COUNT), steps, latent)
     several = inference.infer(parts, sequences, noise, particles=Particles(COUNT, weighed=True))
     draws = row_noise(SEEDS + [1 << 29, 0], steps, FILTER.noise_size(COUNT))
     particles = Particles(COUNT, True, FILTER, draws)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from export.cases import Arrays, Case
 
 from export.bare_process import listing
+from export.cases import Arrays, Case
 from export.saved_model import write_model
 from export.signatures import listing as exported_listing
 from export.signatures import serving_module
@@ -53,11 +53,14 @@ def save(model: SequenceModel, path: Path) -> dict[str, Any]:
 
 
 def served(emission: str = "bernoulli", variant: str = "full", dtype: str = "float32") -> Served:
-    """The same object for the same arguments; tests must not change it."""
+    """The same object for the same arguments; tests must not change it.
+
+    Few are kept, as each holds some 200 MiB of graphs.
+    """
     return _served(emission, variant, dtype)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=3)
 def _served(emission: str, variant: str, dtype: str) -> Served:
     values = model_factory.VARIANTS[variant]
     model = model_factory.build(emission, dtype=dtype, **values)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export import bare_process, saved_model, signatures, verify
+from export import bare_process, model_card, saved_model, signatures, verify, warmup
 from export.saved_model import export
 from tests import model_factory
 from tests.export.conftest import STEP
@@ -29,6 +29,7 @@ from zforcing_tf.training.run_directory import RunDirectory
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {"float32": "DT_FLOAT", "int32": "DT_INT32", "int64": "DT_INT64"}
 HOST = socket.gethostname()
+ALWAYS = ["MODEL_CARD.md", "config.json", "data.json", "signatures.json"]
 VARIABLES = "variables/variables.data-00000-of-00001"
 
 
@@ -107,9 +108,7 @@ def test_what_the_run_was_goes_along(run_dir, exported):
     extra = exported[0] / str(STEP) / "assets.extra"
     for name in ("config.json", "data.json", "results.json"):
         assert (extra / name).read_text() == (run_dir / name).read_text()
-    assert sorted(os.listdir(extra)) == [
-        "config.json", "data.json", "results.json", "signatures.json"
-    ]  # fmt: skip
+    assert sorted(os.listdir(extra)) == sorted([*ALWAYS, "results.json", warmup.FILE])
 
 
 def test_saved_model_cli_lists_the_signatures(exported):
@@ -156,7 +155,7 @@ def test_results_are_left_out_where_there_are_none(run_dir, tmp_path, cheap):
     bare = tmp_path / "run"
     shutil.copytree(run_dir, bare, ignore=shutil.ignore_patterns("results.json"))
     extra = export(bare, tmp_path / "exports") / "assets.extra"
-    assert sorted(os.listdir(extra)) == ["config.json", "data.json", "signatures.json"]
+    assert sorted(os.listdir(extra)) == sorted([*ALWAYS, warmup.FILE])
 
 
 def test_a_changed_weight_is_found_and_nothing_appears(run_dir, tmp_path, monkeypatch):
@@ -185,16 +184,20 @@ def cheap(monkeypatch: pytest.MonkeyPatch, unverified: None) -> None:
     )
     served = tiny, {"score": score.get_concrete_function()}
     config = model_factory.experiment(dataset="linear_gaussian")
+    spec = registry.load(config.data).spec
     monkeypatch.setattr(RunDirectory, "open_for_reading", lambda _: config)
-    monkeypatch.setattr(checkpoint, "load_model", lambda *_: (None, config, None, STEP))
+    monkeypatch.setattr(checkpoint, "load_model", lambda *_: (None, config, spec, STEP))
     monkeypatch.setattr(signatures, "serving_module", lambda *_: served)
-    monkeypatch.setattr(verify, "expectations", lambda *_: None)
+    expected = verify.Expectations({}, (), 0.0)
+    monkeypatch.setattr(verify, "expectations", lambda *_: expected)
 
 
 STAGES: list[tuple[object, str]] = [
     (saved_model, "write_model"),
     (saved_model, "_describe"),
+    (model_card, "model_card"),
     (verify, "verify"),
+    (warmup, "write_warmup"),
     (durable, "flush"),
     (os, "rename"),
 ]

@@ -33,7 +33,7 @@ COUNTS = np.array([21, 8, 4, 16], np.int32)
 ONES = np.ones(4, np.float32)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def served(scale: str, scored: bool = True) -> tuple[Any, Any]:
     spec = DataSpec("speech", "real", SIZE, 12, sound=SCALES[scale])
     experiment = model_factory.experiment("gaussian", model="zforcing", score_first_frame=scored)

@@ -43,7 +43,7 @@ TEXTS = [
 ]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def served(form: str, lower_case: bool = True) -> tuple[Any, Any, Path]:
     text = FORMS[form]
     spec = DataSpec("reviews", "symbol", len(text.vocabulary), 12, text=text)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.export.served import served
 from zforcing_tf.data.spec import Split
 from zforcing_tf.errors import UserError
 
+ask = verify._ask
 MODEL = ("bernoulli", "zforcing", "float32")
 
 
@@ -34,14 +36,17 @@ def expected() -> Expectations:
     return expectations(one.model, one.listing, split())
 
 
-def in_this_process(saved_model: str, folder: str) -> None:
-    """Stands for the bare process, which takes seconds to start."""
+def in_this_process(script: ModuleType, where: str, arguments: list[str]) -> None:
+    """Stands for the process with TensorFlow alone, which takes seconds to start."""
+    if script is not bare_process:
+        ask(script, where, arguments)
+        return
     modules, path = dict(sys.modules), list(sys.meta_path)
     hidden = [name for name in sys.modules if name.partition(".")[0] in bare_process.HIDDEN]
     try:
         for name in hidden:
             del sys.modules[name]
-        bare_process.main(saved_model, folder, "")
+        bare_process.main(*arguments, "")
     finally:
         sys.meta_path[:] = path
         sys.modules.update(modules)
