@@ -4,8 +4,9 @@
 
 exports a Z-Forcing model of random weights (`--recurrent_size=256`, frames of 200 numbers,
 sequences of `--steps=100`), and asks `score` and `step` with 1 and with 64 rows: through the C API
-(`export/c_api.py`), through a session of TensorFlow 1 in Python, and the Python model itself, whose
-time is what the model costs. p50 and p99 in milliseconds, requests a second of one client that
+(`export/c_api.py`), the same with signatures that XLA compiled (`--enable_xla` of an export),
+through a session of TensorFlow 1 in Python, and the Python model itself, whose time is what the
+model costs. p50 and p99 in milliseconds, requests a second of one client that
 waits for each answer; the time to load; the size on disk. Takes two minutes.
 """
 
@@ -51,7 +52,7 @@ def main() -> None:
 
 def _parent(arguments: argparse.Namespace, folder: Path) -> None:
     rows: list[dict[str, Any]] = []
-    for loader in ("python model", "session", "C API"):
+    for loader in _LOADERS:
         # A process each, for its memory; the first one exports.
         command = [sys.executable, __file__, f"--loader={loader}", f"--folder={folder}"]
         command += [
@@ -154,6 +155,7 @@ def _python_model(arguments: argparse.Namespace, folder: Path) -> Ask:
     """Exports too. Its signatures are the graphs that were traced, which no file went between."""
     import tensorflow as tf
 
+    from export.endpoint import Wanted
     from export.saved_model import write_model
     from export.signatures import serving_module
     from export.verify import graph_tensors
@@ -165,10 +167,12 @@ def _python_model(arguments: argparse.Namespace, folder: Path) -> Ask:
     config = ExperimentConfig(model=ModelConfig(model="zforcing", latent_size=64, **sizes))
     spec = DataSpec("noise", "real", arguments.frame_size, arguments.steps)
     model = models.build(config, spec)
-    module, signatures = serving_module(model)
-    write_model(module, signatures, folder / "model")
-    tensors = json.dumps(graph_tensors(str(folder / "model")))
-    (folder / "tensors.json").write_text(tensors)
+    signatures = {}
+    for name in ("compiled", "model"):
+        module, signatures = serving_module(model, Wanted(compiled=name == "compiled"))
+        write_model(module, signatures, folder / name)
+        tensors = json.dumps(graph_tensors(str(folder / name)))
+        (folder / f"{name}.json").write_text(tensors)
 
     def ask(signature: str, inputs: dict[str, Any]) -> Any:
         answers = signatures[signature](**{k: tf.constant(v) for k, v in inputs.items()})
@@ -198,7 +202,7 @@ def _session(arguments: argparse.Namespace, folder: Path) -> Ask:
     return ask
 
 
-def _c_api(arguments: argparse.Namespace, folder: Path) -> Ask:
+def _c_api(arguments: argparse.Namespace, folder: Path, name: str = "model") -> Ask:
     from importlib import util
 
     from export.c_api import LIBRARY, Session
@@ -206,14 +210,19 @@ def _c_api(arguments: argparse.Namespace, folder: Path) -> Ask:
     spec = util.find_spec("tensorflow")
     assert spec is not None and spec.submodule_search_locations is not None
     library = Path(spec.submodule_search_locations[0], LIBRARY)
-    tensors = json.loads((folder / "tensors.json").read_text())
-    return Session(str(library), str(folder / "model"), tensors).run
+    tensors = json.loads((folder / f"{name}.json").read_text())
+    return Session(str(library), str(folder / name), tensors).run
+
+
+def _compiled(arguments: argparse.Namespace, folder: Path) -> Ask:
+    return _c_api(arguments, folder, "compiled")
 
 
 _LOADERS: dict[str, Callable[[argparse.Namespace, Path], Ask]] = {
     "python model": _python_model,
     "session": _session,
     "C API": _c_api,
+    "C API, XLA": _compiled,
 }
 
 

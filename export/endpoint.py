@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,13 @@ class Wanted(NamedTuple):
     """Whether text was turned into lower case."""
     iwae_samples: int = 0
     """K of `score_iwae`; 0: there is none."""
+    compiled: bool = False
+    """Whether XLA compiles the signatures that go through sequences with one sample: a step alone
+    takes longer to hand to it than to compute, and samples of `score_iwae` need windows of time."""
+
+    def answers(self, model: SequenceModel) -> contextlib.AbstractContextManager[None]:
+        """Within it the model answers as its SavedModel will."""
+        return model.compiled_answers() if self.compiled else contextlib.nullcontext()
 
 
 NOTHING_MORE = Wanted()

@@ -41,6 +41,7 @@ def export(
     iwae_samples: int = 0,
     dtype: str | None = None,
     keep_versions: int = 0,
+    enable_xla: bool = False,
 ) -> Path:
     """Exports the model of a run.
 
@@ -56,6 +57,8 @@ def export(
         dtype: in which the model computes, such as `mixed_bfloat16`; by default that of the run.
         keep_versions: how many exports stay, this one among them: older ones are removed when it
             is there. 0: all.
+        enable_xla: whether XLA compiles the signatures, `step` and `score_iwae` excepted, for each
+            number of rows and steps when it is first asked for.
 
     Returns:
         `<export_dir>/<version>`.
@@ -81,7 +84,7 @@ def export(
     model, config, spec, step = load_model(run.path, checkpoint, dtype)
     version = step if version is None else version
     refuse_existing(folder / str(version))
-    wanted = Wanted(spec, config.data.lower_case, iwae_samples)
+    wanted = Wanted(spec, config.data.lower_case, iwae_samples, enable_xla)
     module, signatures = serving_module(model, wanted)
     split = _sequences(run, model, config, spec, data_dir, manual_dir)
     expected = expectations(model, listing(signatures), split, wanted)
@@ -91,7 +94,7 @@ def export(
         card = model_card(config, spec, run.read_results(), version, summary(listing(signatures)))
         (staging / EXTRA / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         verify(staging, expected)
-        write_warmup(staging / EXTRA, folder.name, expected.cases)
+        write_warmup(staging / EXTRA, folder.name, expected.cases, spec.frame_size)
     remove_older(folder, version, keep_versions)
     return folder / str(version)
 
@@ -203,6 +206,7 @@ def main() -> None:
         values.iwae_samples,
         values.dtype,
         values.keep_versions,
+        values.enable_xla,
     )
     from zforcing_tf.training.json_files import read_json
 
@@ -241,6 +245,12 @@ def define_flags() -> None:
         0,
         "Exports that stay, this one among them: older ones are removed then. 0: all.",
         lower_bound=0,
+    )
+    flags.DEFINE_boolean(
+        "enable_xla",
+        False,
+        "Whether XLA compiles the signatures: with few rows they answer sooner, after seconds for "
+        "each new number of rows and steps. All but step and score_iwae.",
     )
     programs.define_run_flags()
 

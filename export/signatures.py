@@ -52,6 +52,12 @@ def serving_module(
     """
     module = tf.Module(name="model")
     module.weights = [v.value for part in (model.cell, model.emission) for v in part.variables]
+    with wanted.answers(model):
+        signatures = _signatures(model, wanted, module)
+    return module, {"serving_default": signatures[DEFAULT_SIGNATURE], **signatures}
+
+
+def _signatures(model: SequenceModel, wanted: Wanted, module: tf.Module) -> dict[str, Any]:
     endpoints, spec = _endpoints(model), wanted.spec
     if wanted.iwae_samples:
         endpoints["score_iwae"] = _of_sequences(model, _iwae(wanted.iwae_samples))
@@ -60,8 +66,7 @@ def serving_module(
         endpoints |= text.endpoints(model, module.vocabulary)
     if spec is not None and spec.sound is not None:
         endpoints |= sound.endpoints(model, spec.sound)
-    signatures = {name: endpoint.concrete() for name, endpoint in endpoints.items()}
-    return module, {"serving_default": signatures[DEFAULT_SIGNATURE], **signatures}
+    return {name: endpoint.concrete() for name, endpoint in endpoints.items()}
 
 
 def listing(signatures: Mapping[str, Any]) -> dict[str, Any]:

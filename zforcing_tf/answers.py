@@ -58,12 +58,19 @@ class Answers:
         cell: what happens in a step.
         emission: distribution of the next frame.
         first_frame_given: whether sequences are scored given their first frame.
+        compiled: whether XLA compiles what needs one sample of the latents: faster, once it has
+            for the numbers of rows and steps; and all steps at once, whatever memory that takes.
     """
 
     def __init__(
-        self, cell: LatentCell, emission: Emission, first_frame_given: bool = False
+        self,
+        cell: LatentCell,
+        emission: Emission,
+        first_frame_given: bool = False,
+        compiled: bool = False,
     ) -> None:
         self._cell = cell
+        self.compiled = compiled
         # Nothing asks for the terms of training: a graph would keep what they capture.
         self._parts = Parts(cell, emission, None, None, first_frame_given)
         family = emission.family
@@ -120,6 +127,8 @@ class Answers:
             specs: of it, structure of `tf.TensorSpec`s.
             stop_at_ends: as of `inference.explain`.
         """
+        if self.compiled:
+            return self._infer_compiled(x, lengths, seeds, wanted, stop_at_ends)
         state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
 
         def explain(state: Structure, first: tf.Tensor, end: tf.Tensor) -> tuple[Any, Any]:
@@ -130,6 +139,25 @@ class Answers:
 
         steps, rows = tf.unstack(tf.shape(seen.mask))
         return Inferred(*over_windows(explain, state, steps, rows, specs))
+
+    def _infer_compiled(
+        self,
+        x: tf.Tensor,
+        lengths: tf.Tensor,
+        seeds: tf.Tensor,
+        wanted: Callable[[Inference], Structure],
+        stop_at_ends: bool,
+    ) -> Inferred:
+        @functools.partial(tf.function, autograph=False, jit_compile=True)
+        def at_once(x: tf.Tensor, lengths: tf.Tensor, noise: tf.Tensor) -> tuple[Any, Any]:
+            state, seen = inference.observe(self._parts, self._parts.sequences(x, lengths))
+            found = inference.explain(self._parts, state, seen, noise, stop_at_ends=stop_at_ends)
+            return found.state, wanted(found)
+
+        steps = tf.shape(x)[1] - int(self._parts.first_frame_given)
+        # XLA cannot draw it: the rows' generators are a loop over lists of unlike lengths.
+        noise = row_noise(seeds, steps, self._cell.latent_size)
+        return Inferred(*at_once(x, lengths, noise))
 
     @property
     def _term_specs(self) -> Structure:

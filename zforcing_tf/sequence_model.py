@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -201,6 +203,25 @@ class SequenceModel(keras.Model):
         """Dtype of x: int32 for symbols, else that of the weights."""
         return self.emission.frame_dtype
 
+    @property
+    def answers_compiled(self) -> bool:
+        """Whether XLA compiles what the model is asked for; see `compiled_answers`."""
+        return self._answers.compiled
+
+    @contextlib.contextmanager
+    def compiled_answers(self) -> Iterator[None]:
+        """Within it XLA compiles what the model is asked for, `iwae` and `fivo` excepted.
+
+        Each new number of rows or steps takes seconds at first; then answers come sooner, above all
+        with few rows. They differ by rounding from those without.
+        """
+        usual = self._answers
+        self._answers = Answers(self.cell, self.emission, self.first_frame_given, compiled=True)
+        try:
+            yield
+        finally:
+            self._answers = usual
+
     def score(self, x: Any, lengths: Any = None, seed: Any = 0) -> Scores:
         """One-sample bound of each sequence.
 
@@ -299,7 +320,8 @@ class SequenceModel(keras.Model):
                 weight: nearer to the true posterior than its approximation alone, 1.
             compiled: whether XLA compiles the loop: several times faster with one sequence, after
                 about a second for each new number of sequences. Frames differ by rounding, which
-                may grow. By default from 256 steps on, except in a graph of the caller's.
+                may grow. By default from 256 steps on, except in a graph of the caller's; and
+                always within `compiled_answers`.
 
         Returns:
             x [B, T, D], or [B, T] int32; without the prefix.
@@ -312,7 +334,11 @@ class SequenceModel(keras.Model):
             num_sequences = 1
         asked = checked_generation(num_steps, num_sequences, seed, temperature)
         if compiled is None:
-            compiled = tf.executing_eagerly() and bool(num_steps >= unroll.COMPILED_FROM)
+            compiled = (
+                self.answers_compiled
+                or tf.executing_eagerly()
+                and bool(num_steps >= unroll.COMPILED_FROM)
+            )
         if prefix is None:
             return self._answers.generate(num_steps, *asked, compiled)
         return self._answers.go_on(num_steps, *asked, compiled, prefix, lengths, num_particles)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from export.bare_process import listing
 from export.cases import Arrays, Case
+from export.endpoint import NOTHING_MORE, Wanted
 from export.saved_model import write_model
 from export.signatures import listing as exported_listing
 from export.signatures import serving_module
@@ -45,27 +46,32 @@ class Served(NamedTuple):
         raise AssertionError(f"{signature} answered {answers}")
 
 
-def save(model: SequenceModel, path: Path) -> dict[str, Any]:
+def save(model: SequenceModel, path: Path, wanted: Wanted = NOTHING_MORE) -> dict[str, Any]:
     """Writes the SavedModel of a model; returns the listing of its signatures."""
-    module, signatures = serving_module(model)
+    module, signatures = serving_module(model, wanted)
     write_model(module, signatures, path)
     return exported_listing(signatures)
 
 
-def served(emission: str = "bernoulli", variant: str = "full", dtype: str = "float32") -> Served:
+def served(
+    emission: str = "bernoulli",
+    variant: str = "full",
+    dtype: str = "float32",
+    compiled: bool = False,
+) -> Served:
     """The same object for the same arguments; tests must not change it.
 
     Few are kept, as each holds some 200 MiB of graphs.
     """
-    return _served(emission, variant, dtype)
+    return _served(emission, variant, dtype, compiled)
 
 
 @functools.lru_cache(maxsize=3)
-def _served(emission: str, variant: str, dtype: str) -> Served:
+def _served(emission: str, variant: str, dtype: str, compiled: bool) -> Served:
     values = model_factory.VARIANTS[variant]
     model = model_factory.build(emission, dtype=dtype, **values)
     path = Path(tempfile.mkdtemp(prefix="served-"))
-    exported = save(model, path)
+    exported = save(model, path, Wanted(compiled=compiled))
     signatures = tf.saved_model.load(str(path)).signatures
     return Served(model, signatures, path, listing(signatures), exported)
 

@@ -101,7 +101,7 @@ def right(one: Served, signature: str, rng: np.random.Generator) -> Request:
 
 def changed(value: Array, rng: np.random.Generator) -> Array:
     """A value with a number, its rows, its axes or its sizes changed."""
-    how = rng.integers(6)
+    value, how = np.asarray(value), rng.integers(6 if np.ndim(value) else 3)
     if how < 3 and value.size:
         value = value.copy()
         pool = FLOATS if value.dtype.kind == "f" else WHOLE

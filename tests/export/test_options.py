@@ -102,7 +102,7 @@ def test_requests_to_warm_up_with_are_answered(tmp_path: Path) -> None:
 
     one, right = served(), request(served())
     found = list(cases(one.model, right["x"], right["lengths"]))
-    assert warmup.write_warmup(tmp_path, "small", found)
+    assert warmup.write_warmup(tmp_path, "small", found, 3)
     records = [
         prediction_log_pb2.PredictionLog.FromString(record.numpy())
         for record in tf.data.TFRecordDataset(str(tmp_path / warmup.FILE))
@@ -126,11 +126,29 @@ def test_requests_to_warm_up_with_are_answered(tmp_path: Path) -> None:
     assert asked == {name: list(warmup.ROWS) for name in signatures}
 
 
+def test_requests_to_warm_up_with_are_short() -> None:
+    from export.cases import Case
+
+    x, samples = np.zeros((2, 99, 3), np.float32), np.zeros((2, 200), np.float32)
+    long = {"x": x, "lengths": np.array([99, 4], np.int32), "temperature": np.ones(2)}
+    sound = {"samples": samples, "num_samples": np.array([200, 7], np.int32)}
+    cases = [Case("a batch", "score", long, {}), Case("sound", "score_audio", sound, {})]
+    found = {
+        (name, len(v["lengths" if "x" in v else "num_samples"])): v
+        for name, v in warmup.requests(cases, 3)
+    }
+    score, audio = found["score", 4], found["score_audio", 4]
+    assert score["x"].shape == (4, warmup.STEPS, 3)
+    assert score["lengths"].tolist() == [16, 4, 16, 4]
+    assert audio["samples"].shape == (4, 48)
+    assert audio["num_samples"].tolist() == [48, 7, 48, 7]
+
+
 def test_without_the_messages_of_the_server_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     missing: Any = None
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", missing)
-    assert not warmup.write_warmup(tmp_path, "small", [])
+    assert not warmup.write_warmup(tmp_path, "small", [], 3)
     assert "pip install 'zforcing-tf[serving]'" in caplog.text
     assert json.dumps([path.name for path in tmp_path.iterdir()]) == "[]"
