@@ -49,12 +49,10 @@ def example(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     code = f"""
 import runpy, sys
 runpy.run_path({bare_process.__file__!r})["hide"]()
+sys.argv = [{str(EXAMPLES / name)!r}, *sys.argv[1:]]
 sys.path.insert(0, {str(EXAMPLES)!r})
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-    code = code.replace(
-        "sys.path.insert", f"sys.argv = {[str(EXAMPLES / name)]!r} + sys.argv[1:]\nsys.path.insert"
-    )
     return subprocess.run(
         [sys.executable, "-I", "-c", code, *map(str, arguments)],
         capture_output=True,
@@ -82,11 +80,17 @@ def test_a_click_in_a_recording_is_found(exports: Path, tmp_path: Path) -> None:
 
 
 def test_recordings_that_do_not_fit_are_named(exports: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.wav"
+    text.write_text("no sound")
+    none = tmp_path / "none.wav"
     slow = recording(tmp_path / "slow.wav", np.zeros(99), 4000)
     for arguments, sentence in [
         ([], "give the folder of an exported version, then wav files"),
-        ([exports / "sound", slow], f"{slow} has 4000 samples a second; the model's have 8000"),
-        ([exports / "sound", tmp_path / "none.wav"], f"{tmp_path}/none.wav is not there"),
+        ([exports / "sound", slow],
+         f"{slow} has (channels, bytes, samples a second) (1, 2, 4000), not (1, 2, 8000)"),
+        ([exports / "sound", none],
+         f"{none} cannot be read: [Errno 2] No such file or directory: '{none}'"),
+        ([exports / "sound", text], f"{text} cannot be read: file does not start with RIFF id"),
         ([exports / "text", slow], f"the model in {exports}/text has no signature score_audio: "
          "another kind of data"),
         ([tmp_path, slow], f"no SavedModel in {tmp_path}; python -m export.saved_model writes one"),
