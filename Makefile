@@ -1,6 +1,6 @@
 # `make run` and `make test` set everything up themselves; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run sound test slow lint types benchmark benchmark-peers install clean
+.PHONY: help run sound test slow reliability lint types benchmark benchmark-peers install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,7 @@ help:
 	@echo "make sound RECORDINGS=DIR  train on a folder of wav or flac files, listen to samples, export"
 	@echo "make test       the tests; WORKERS=n runs n processes"
 	@echo "make slow       the tests that take minutes each"
+	@echo "make reliability  trainings that are killed, stopped, damaged, spread: real processes"
 	@echo "make lint       ruff: rules and formatting"
 	@echo "make types      mypy --strict"
 	@echo "make benchmark  speed and memory on this machine: training, generation, scoring, start-up"
@@ -68,6 +69,9 @@ test: $(INSTALLED)
 
 slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slow
+
+reliability: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m reliability tests/reliability
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -46,7 +46,7 @@ def _check_data(config: ExperimentConfig) -> None:
         "--bound=elbo": config.objective.bound == "elbo",
         "--norecompute": not run.recompute,
         "--nocudnn_encoder": not run.cudnn_encoder,
-        "--distribution_strategy=off": run.distribution_strategy != "mirrored",
+        "--distribution_strategy=off": run.distribution_strategy in ("off", "one_device"),
         "--bucket_batches=0": not run.bucket_batches,
     }
     missing = [flag for flag, given in others.items() if not given]
@@ -56,13 +56,26 @@ def _check_data(config: ExperimentConfig) -> None:
 
 def _check_run(config: ExperimentConfig) -> None:
     model, run = config.model, config.run
-    if run.num_gpus > 1 and run.distribution_strategy != "mirrored":
+    spread = run.distribution_strategy in ("mirrored", "multi_worker_mirrored")
+    if run.num_gpus > 1 and not spread:
         raise UserError(
             f"--num_gpus={run.num_gpus} needs --distribution_strategy=mirrored, "
             f"not {run.distribution_strategy}"
         )
+    if run.num_logical_devices > 1 and run.distribution_strategy != "mirrored":
+        raise UserError(
+            f"--num_logical_devices={run.num_logical_devices} needs "
+            f"--distribution_strategy=mirrored, not {run.distribution_strategy}"
+        )
+    if run.all_reduce_alg != "auto" and not spread:
+        raise UserError(
+            f"--all_reduce_alg={run.all_reduce_alg} has no effect with "
+            f"--distribution_strategy={run.distribution_strategy}: leave it out"
+        )
+    if run.run_eagerly and run.distribution_strategy == "multi_worker_mirrored":
+        raise UserError("--run_eagerly works in one process only: leave it out")
     alone = {
-        "--distribution_strategy=mirrored": run.distribution_strategy == "mirrored",
+        f"--distribution_strategy={run.distribution_strategy}": spread,
         "--run_eagerly": run.run_eagerly,
     }
     for flag, given in alone.items():

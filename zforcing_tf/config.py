@@ -123,6 +123,13 @@ class OptimizerConfig(Section):
     )
     adam_epsilon: float = setting(1e-5, "Adam's epsilon.", above=0)
     clip_norm: float = setting(100.0, "Largest global norm of an update's gradients.", above=0)
+    ema_momentum: float = setting(
+        0.0,
+        "Decay of a running mean of the weights, with which the model is validated, kept as the "
+        "best one and exported; such as 0.999. 0: the weights as they are.",
+        minimum=0,
+        below=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +147,9 @@ class RunConfig(Section):
     eval_batch_size: int = setting(256, "Sequences scored at once.", minimum=1, resumable=True)
     train_epochs: int = setting(100, "Passes over the training split.", minimum=1, resumable=True)
     seed: int = setting(0, "Seed of weights, noise and data order.", minimum=0, maximum=2**31 - 1)
-    dtype: Literal["float32", "float64", "mixed_bfloat16"] = setting(
-        "float32", "Floating-point type of weights and computations."
+    dtype: Literal["float32", "float64", "mixed_bfloat16", "mixed_float16"] = setting(
+        "float32",
+        "Floating-point type of weights and computations; mixed_float16 scales the loss, for GPUs.",
     )
     enable_xla: Literal["off", "on", "auto"] = setting(
         "off",
@@ -175,10 +183,36 @@ class RunConfig(Section):
         "data; needs a GPU, and no XLA.",
         resumable=True,
     )
-    distribution_strategy: Literal["off", "one_device", "mirrored"] = setting(
-        "off", "How to spread a batch over devices.", resumable=True
+    distribution_strategy: Literal["off", "one_device", "mirrored", "multi_worker_mirrored"] = (
+        setting(
+            "off",
+            "How to spread a batch over devices; multi_worker_mirrored: over processes, each with "
+            "this command and a TF_CONFIG of its own.",
+            resumable=True,
+        )
     )
     num_gpus: int = setting(0, "GPUs to use; 0: each that is there.", minimum=0, resumable=True)
+    all_reduce_alg: Literal["auto", "nccl", "hierarchical_copy", "reduction_to_one", "ring"] = (
+        setting(
+            "auto",
+            "How gradients are summed over devices: mirrored knows the first four, "
+            "multi_worker_mirrored auto, nccl and ring.",
+            resumable=True,
+        )
+    )
+    num_logical_devices: int = setting(
+        0,
+        "Devices that the CPU is made into, to try mirrored without GPUs; 0: it stays one.",
+        minimum=0,
+        maximum=64,
+        resumable=True,
+    )
+    deterministic: bool = setting(
+        False,
+        "Whether operations of GPUs that add in any order are replaced by slower ones that do not; "
+        "on CPUs runs repeat themselves anyway.",
+        resumable=True,
+    )
     run_eagerly: bool = setting(False, "Whether to run without graphs (slow).", resumable=True)
     patience: int = setting(
         0,
@@ -190,6 +224,19 @@ class RunConfig(Section):
         "", "Steps to profile, as first,last; empty: none.", resumable=True
     )
     keep_checkpoints: int = setting(2, "Checkpoints kept.", minimum=1, resumable=True)
+    checkpoint_every_steps: int = setting(
+        0,
+        "Updates after which there is a checkpoint within an epoch too; 0: only at its end.",
+        minimum=0,
+        resumable=True,
+    )
+    max_skipped_updates: int = setting(
+        100,
+        "Updates skipped one after another, as they were not finite, at which training stops and "
+        "says why; 0: never.",
+        minimum=0,
+        resumable=True,
+    )
     summary_samples: int = setting(
         16, "For TensorBoard, each epoch (of sound, music, text: 4).", minimum=0, resumable=True
     )

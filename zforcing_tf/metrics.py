@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -34,6 +35,18 @@ class ActiveUnits:
         for part in (before, added):
             total[:, : part.shape[1]] += part
         self._moments = total
+
+    def gather(
+        self,
+        add: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+        num_steps: int,
+        size: int,
+    ) -> None:
+        """Takes what several counters saw of sequences of at most `num_steps`, added by `add`."""
+        own = np.zeros((3, num_steps, size))
+        if self._moments is not None:
+            own[:, : self._moments.shape[1]] = self._moments
+        self._moments = add(own)
 
     def variance(self) -> npt.NDArray[np.float64]:
         """[Z], after one update at least."""

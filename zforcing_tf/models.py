@@ -258,6 +258,8 @@ def optimizer(config: ExperimentConfig, model: SequenceModel) -> keras.optimizer
         learning_rate=settings.learning_rate,
         beta_2=settings.adam_beta_2,
         epsilon=settings.adam_epsilon,
+        use_ema=settings.ema_momentum > 0,
+        ema_momentum=settings.ema_momentum,
     )
     adam.build(model.trainable_variables)
     return adam

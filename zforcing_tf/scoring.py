@@ -17,6 +17,7 @@ from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.resampling import DEFAULT, Resampling
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.tables import MACRO
+from zforcing_tf.training.distribution import ALONE, Team
 
 
 def evaluate(
@@ -26,6 +27,7 @@ def evaluate(
     batch_size: int,
     num_samples: int = 1,
     seed: int = 0,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Scores every sequence of a split.
 
@@ -39,6 +41,7 @@ def evaluate(
         batch_size: sequences at once.
         num_samples: the bound is the mean of as many one-sample bounds.
         seed: of the noise; that of the model gives the number of `model.evaluate`.
+        team: whose workers share out the sequences; each gets the results of all.
 
     Returns:
         Numbers by name: `elbo` nats per sequence with its standard error over sequences,
@@ -46,23 +49,28 @@ def evaluate(
         over sequences of what each has a step), `kl_per_step`, `active_units`, and by the kind of
         data `bits_per_dim` or `perplexity`.
     """
-    elbos, kls, active_units = [], [], ActiveUnits()
+    active_units = ActiveUnits()
     scored, steps = scored_steps(model, split)
-    for start in range(0, len(scored), batch_size):
-        index = scored[start : start + batch_size]
+    elbo, kl = np.zeros(len(scored)), 0.0
+    own = team.share(len(scored))
+    for start in range(0, len(own), batch_size):
+        places = own[start : start + batch_size]
+        index = scored[places]
         x, lengths = split.padded(index)
         per_sample = []
         for sample in range(num_samples):
             seeds = seeds_by_index(seed, sample, index)
             if sample == 0 and model.cell.latent_size:
                 scores, latents = model.score_and_encode(x, lengths, seeds)
-                active_units.update(latents.loc.numpy(), steps[start : start + batch_size])
+                active_units.update(latents.loc.numpy(), steps[places])
             else:
                 scores = model.score(x, lengths, seeds)
             per_sample.append(scores.elbo.numpy())
-            kls.append(float(np.sum(scores.kl_per_step)) / num_samples)
-        elbos.append(np.mean(per_sample, axis=0))
-    elbo = np.concatenate(elbos).astype(np.float64)
+            kl += float(np.sum(scores.kl_per_step)) / num_samples
+        elbo[places] = np.mean(per_sample, axis=0)
+    elbo, kl = team.sum(elbo), float(team.sum(np.array(kl)))
+    if model.cell.latent_size:
+        active_units.gather(team.sum, int(split.lengths.max()), model.cell.latent_size)
     total, num_steps = float(elbo.sum()), int(steps.sum())
     results: dict[str, Any] = {
         "num_sequences": len(scored),
@@ -70,7 +78,7 @@ def evaluate(
         "seed": seed,
         **_mean_and_error("elbo", elbo),
         **_per_step(elbo, steps),
-        "kl_per_step": sum(kls) / num_steps,
+        "kl_per_step": kl / num_steps,
     }
     if spec.kind == "symbol":
         results["perplexity"] = float(np.exp(-total / num_steps))
@@ -89,6 +97,7 @@ def tighter_bounds(
     num_samples: int,
     seed: int = 0,
     resampling: Resampling = DEFAULT,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Bounds of several samples of every sequence of a split.
 
@@ -104,6 +113,7 @@ def tighter_bounds(
         num_samples: K of iwae, particles of fivo.
         seed: of the noise.
         resampling: of fivo.
+        team: as of `evaluate`.
 
     Returns:
         For each bound `<name>`, nats per sequence, `<name>_standard_error` over sequences,
@@ -111,23 +121,25 @@ def tighter_bounds(
         `<name>_nats_per_step_macro`.
     """
     rows = max(1, batch_size // num_samples) if model.cell.latent_size else batch_size
-    found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in bounds}
     scored, steps = scored_steps(model, split)
-    for start in range(0, len(scored), rows):
-        index = scored[start : start + rows]
+    found = {name: np.zeros(len(scored)) for name in bounds}
+    own = team.share(len(scored))
+    for start in range(0, len(own), rows):
+        places = own[start : start + rows]
+        index = scored[places]
         x, lengths = split.padded(index)
         seeds = seeds_by_index(seed, 0, index)
         for name, values in found.items():
             if not model.cell.latent_size:
-                values.append(model.score(x, lengths, seeds).elbo.numpy())
+                values[places] = model.score(x, lengths, seeds).elbo.numpy()
             elif name == "iwae":
-                values.append(model.iwae(x, lengths, num_samples, seeds, batch_size).numpy())
+                values[places] = model.iwae(x, lengths, num_samples, seeds, batch_size).numpy()
             else:
-                values.append(model.fivo(x, lengths, num_samples, seeds, resampling).numpy())
+                values[places] = model.fivo(x, lengths, num_samples, seeds, resampling).numpy()
     results: dict[str, Any] = {}
     for name, values in found.items():
         results |= {
-            **_mean_and_error(name, bound := np.concatenate(values).astype(np.float64)),
+            **_mean_and_error(name, bound := team.sum(values)),
             f"{name}_num_samples": num_samples,
             **{f"{name}_{key}": value for key, value in _per_step(bound, steps).items()},
         }

@@ -27,6 +27,7 @@ from zforcing_tf.sequences import Keep, Sequences
 from zforcing_tf.training.carried import CarriedState
 from zforcing_tf.training.finite import apply_if_finite, loss_scale
 from zforcing_tf.training.gradients import gradient_function, gradient_inputs
+from zforcing_tf.training.guard import Guard
 
 Batch = dict[str, tf.Tensor]
 
@@ -105,6 +106,7 @@ class SequenceModel(keras.Model):
         self.ratios = {name: Ratio(name) for name in ratios}
         self.gradient_norm = Ratio("gradient_norm")
         self.skipped_updates = Count("skipped_updates")
+        self.guard = Guard()
         self.set_form(enable_xla, concurrent_parts)
         self._answers = Answers(cell, emission, first_frame_given)
         self.carried = CarriedState(self, cell, carried_rows) if carried_rows else None
@@ -136,18 +138,19 @@ class SequenceModel(keras.Model):
         gradients, sums, after = self.gradients(*gradient_inputs(self, batch))
         if self.carried:
             self.carried.keep(after)
-        gradients = context.all_reduce("SUM", gradients)
+        *gradients, seen = context.all_reduce("SUM", [*gradients, self.guard.seen(sums)])
         norm = tf.linalg.global_norm(gradients) / loss_scale(self.optimizer)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
         finite = tf.math.is_finite(norm)
         apply_if_finite(self.optimizer, gradients, self.trainable_variables, finite)
         self.step_counter.assign_add(1)
+        self.guard.note(seen, finite, self.step_counter.value)
         self.skipped_updates.update_state(tf.logical_not(finite))
         self.gradient_norm.update_state(tf.where(finite, norm, 0.0), finite)
         self._update_ratios({k: tf.where(finite, v, tf.zeros_like(v)) for k, v in sums.items()})
         # Along particles that were drawn anew log p - KL is no bound.
         unknown = ("elbo",) if self.bound.name == "fivo" else ()
-        return {m.name: m.result() for m in self.metrics if m.name not in unknown}
+        return _reducible({m.name: m.result() for m in self.metrics if m.name not in unknown})
 
     def set_form(self, enable_xla: bool, parts: int, gradients: Any = None) -> None:
         """Chooses how training steps are computed; results differ by rounding only.
@@ -178,7 +181,8 @@ class SequenceModel(keras.Model):
         if self.bound.name != "elbo":
             losses = -self._answers.bound(x, lengths, seeds, self.bound)
         self._update_ratios(sums | {"bound": -tf.reduce_sum(losses)})
-        return {name: ratio.result() for name, ratio in self.ratios.items() if name != "loss"}
+        found = {name: ratio.result() for name, ratio in self.ratios.items() if name != "loss"}
+        return _reducible(found)
 
     def _update_ratios(self, sums: dict[str, tf.Tensor]) -> None:
         for name, ratio in self.ratios.items():
@@ -374,3 +378,11 @@ class SequenceModel(keras.Model):
         given = config.pop("bound")
         resampling = Resampling(**given.pop("resampling"))
         return cls(**config, bound=Bound(**given, resampling=resampling))
+
+
+def _reducible(results: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Results as Keras can take their mean over workers: along an axis, which they have to have."""
+    strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return results
+    return {name: tf.reshape(value, [1]) for name, value in results.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -21,13 +21,21 @@ class Feed:
       split: training sequences.
       data: settings; `chunk_length` cuts sequences, `carry_state` lays them end to end.
       run: settings: batch size, seed, bucketing.
+      shares: of which (part, parts) of each batch to give, one after the other.
     """
 
-    def __init__(self, split: Split, data: DataConfig, run: RunConfig) -> None:
+    def __init__(
+        self,
+        split: Split,
+        data: DataConfig,
+        run: RunConfig,
+        shares: Sequence[tuple[int, int]] = ((0, 1),),
+    ) -> None:
         cut = data.chunk_length and not data.carry_state
         self.split = split.cut(data.chunk_length) if cut else split
         self._data = data
         self._run = run
+        self.shares = shares
         self.num_lengths: int | None = None
         """T takes at most as many values; None: as many as there are."""
         self._gathered: Callable[[int | None], Gather] = functools.lru_cache(maxsize=1)(
@@ -55,15 +63,20 @@ class Feed:
             return pipeline.stream_batches(
                 self.split, planned, first_batch, length, self._frames_at
             )
-        return pipeline.training_batches(
-            self.split,
-            run.batch_size,
-            run.seed,
-            epoch,
-            first_batch,
-            self._gathered(self.num_lengths),
-            run.bucket_batches,
-        )
+        parts = [
+            pipeline.training_batches(
+                self.split,
+                run.batch_size,
+                run.seed,
+                epoch,
+                first_batch,
+                self._gathered(self.num_lengths),
+                run.bucket_batches,
+                share,
+            )
+            for share in self.shares
+        ]
+        return pipeline.alternating(parts)
 
     @functools.cached_property
     def fixed_length(self) -> bool:

@@ -11,7 +11,7 @@ batch is as long as its own longest sequence, or a little longer where lengths a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ _STATIC_SHORTEST = 0.9
 """Shortest length, relative to the longest, for which a whole split is padded to one length."""
 
 Batch = dict[str, tf.Tensor]
-Gather = Callable[[tf.Tensor], Batch]
-"""From indices of sequences [B] to {"x", "lengths"}."""
+Gather = Callable[[tf.Tensor, tf.Tensor], Batch]
+"""From indices of sequences [B], and of those whose longest one decides T, to {"x", "lengths"}."""
 FramesAt = Callable[[tf.Tensor], tf.Tensor]
 """From rows of a split's values to frames."""
 
@@ -113,8 +113,8 @@ def training_batches(
       gathered: what `gather` gave for the split, to be shared by epochs; by default made anew.
       bucket_batches: batches whose sequences are dealt out by length, so that those of a batch are
         of similar length and little is padded; 0 or 1 for none.
-      shard: (i, n) for the i-th of n workers, which share each batch: its rows B i / n to
-        B (i + 1) / n.
+      shard: (i, n) for the i-th of n parts of each batch: its rows B i / n to B (i + 1) / n,
+        perhaps none, as long as the longest of the whole batch.
 
     Returns:
       `{"x": [B, T, D] float32 ([B, T] int32 for symbols), "lengths": [B] int32}`, of known
@@ -204,7 +204,9 @@ def stream_batches(
     return rows.map(make).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(
+    split: Split, batch_size: int, shard: tuple[int, int] = (0, 1)
+) -> tf.data.Dataset:
     """Every sequence once, by length if lengths differ, so that little is padded.
 
     Batches are as of `training_batches`, with `"index": [B] int32` besides, the place of each
@@ -212,7 +214,7 @@ def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """
     order = tf.constant(np.argsort(split.lengths, kind="stable"))
     by_length = functools.partial(tf.gather, order)
-    return _batches(split, batch_size, 0, by_length, gather(split), indexed=True)
+    return _batches(split, batch_size, 0, by_length, gather(split), indexed=True, shard=shard)
 
 
 def _batches(
@@ -233,17 +235,28 @@ def _batches(
     positions = tf.data.Dataset.range(first_batch * batch_size, split.num_sequences)
 
     def make(position: tf.Tensor) -> Batch:
-        index = order(position)
+        index = whole = order(position)
         if shard != (0, 1):
             (i, n), rows = shard, tf.size(index)
             index = index[rows * i // n : rows * (i + 1) // n]
-        batch = gathered(index)
+        batch = gathered(index, whole)
         return batch | {"index": tf.cast(index, tf.int32)} if indexed else batch
 
     batches = positions.batch(batch_size).map(make)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def alternating(parts: Sequence[tf.data.Dataset]) -> tf.data.Dataset:
+    """The first batch of each part, then the second ones, ...: what the replicas of a worker take.
+
+    The parts have equally many batches.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    places = tf.data.Dataset.range(len(parts)).repeat()
+    return tf.data.Dataset.choose_from_datasets(list(parts), places)
 
 
 def nearly_equal(split: Split) -> bool:
@@ -259,7 +272,7 @@ def _gather_padded_once(split: Split) -> Gather:
     else:
         padded, _ = split.padded(np.arange(split.num_sequences))
     x, lengths = tf.constant(padded), tf.constant(split.lengths)
-    return lambda indices: {"x": tf.gather(x, indices), "lengths": tf.gather(lengths, indices)}
+    return lambda indices, _: {"x": tf.gather(x, indices), "lengths": tf.gather(lengths, indices)}
 
 
 def _gather_ragged(split: Split, multiple: int) -> Gather:
@@ -268,9 +281,9 @@ def _gather_ragged(split: Split, multiple: int) -> Gather:
     at, last_row = frames_at(split), split.num_frames - 1
     fixed = int(split.lengths.max()) if nearly_equal(split) else None
 
-    def gathered(indices: tf.Tensor) -> Batch:
+    def gathered(indices: tf.Tensor, whole: tf.Tensor) -> Batch:
         lengths = tf.gather(all_lengths, indices)
-        longest = tf.reduce_max(lengths)
+        longest = tf.reduce_max(tf.gather(all_lengths, whole))
         num_steps = -(-longest // multiple) * multiple if fixed is None else fixed
         x = _padded(at, tf.gather(starts, indices), lengths, num_steps, last_row)
         return {"x": x, "lengths": lengths}

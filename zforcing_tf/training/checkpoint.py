@@ -3,17 +3,19 @@
 A checkpoint is a folder `last-<step>` or `best-<step>`: TensorFlow writes into a folder of another
 name, which is renamed when all of it is on the disk. One of the same step is moved aside to
 `last-<step>.replaced` until then, so that whenever the process is killed a complete one is there.
-TensorFlow checks a checksum of each tensor when it reads.
+`checksums.json` has the SHA-256 of each file, which is compared before one is read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -34,7 +36,9 @@ from zforcing_tf.training.run_directory import RunDirectory
 Kind = Literal["last", "best"]
 _PARTIAL, _REPLACED = ".partial-", ".replaced"
 _BEST_KEPT = 2  # the second is what a damaged one falls back to
-_STATE, _PROGRESS = "state", "progress.json"
+_STATE, _PROGRESS, _CHECKSUMS = "state", "progress.json", "checksums.json"
+_SPARE = 1.2
+"""Room that a checkpoint may take beyond its tensors, as a factor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,25 +110,37 @@ class Checkpoints:
         directory: of the run's checkpoints; made if need be.
         model: compiled, if its optimizer is to be kept too.
         keep: number of `last` checkpoints kept.
+        writes: whether this process keeps them. Of several workers each has to take part in making
+            one, and only one of them is to keep it.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], model: SequenceModel, keep: int = 2
+        self,
+        directory: str | os.PathLike[str],
+        model: SequenceModel,
+        keep: int = 2,
+        writes: bool = True,
     ) -> None:
         self.directory = Path(directory)
         self.keep = keep
+        self._writes = writes
         self._model = model
 
     def save(self, kind: Kind, progress: Progress) -> Path:
         """Writes a checkpoint, and removes those of its kind that are no longer wanted."""
         name = f"{kind}-{int(self._model.step_counter.numpy()):08d}"
         partial, final = self.directory / (_PARTIAL + name), self.directory / name
+        if not self._writes:
+            with tempfile.TemporaryDirectory(prefix="checkpoint-") as scratch:
+                self._state().write(str(Path(scratch, _STATE)))
+            return final
         replaced = self.directory / (name + _REPLACED)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             self._state().write(str(partial / _STATE))
             (partial / _PROGRESS).write_text(json.dumps(dataclasses.asdict(progress)))
+            (partial / _CHECKSUMS).write_text(json.dumps(_checksums(partial)))
             durable.flush(partial)
             if final.exists():
                 self._remove(replaced)
@@ -136,6 +152,27 @@ class Checkpoints:
         for old in self.paths(kind)[: -(self.keep if kind == "last" else _BEST_KEPT)]:
             self._remove(old)
         return final
+
+    def check_room(self) -> None:
+        """Finds out whether the disk holds the checkpoints of a run, before it begins.
+
+        Raises:
+            UserError: it does not.
+        """
+        if not self._writes:
+            return
+        variables = [*self._model.variables, *self._model.optimizer.variables]
+        size = sum(v.value.shape.num_elements() * v.value.dtype.size for v in variables)
+        there = len(self.paths("last")) + len(self.paths("best"))
+        # One more than are kept: an old one goes when the new one is there.
+        needed = int(_SPARE * size * max(1, self.keep + _BEST_KEPT + 1 - there))
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise UserError(
+                f"{self.directory} has room for {free / 2**20:,.0f} MiB, and the checkpoints of "
+                f"this run take {needed / 2**20:,.0f} MiB more: make room there, give a smaller "
+                "--keep_checkpoints, or another --run_dir"
+            )
 
     def _state(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(model=self._model, optimizer=self._model.optimizer)
@@ -161,9 +198,9 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints, and each is damaged.
         """
-        for leftover in self.directory.glob(_PARTIAL + "*"):
+        for leftover in self.directory.glob(_PARTIAL + "*") if self._writes else ():
             shutil.rmtree(leftover, ignore_errors=True)
-        for replaced in self.directory.glob("*" + _REPLACED):
+        for replaced in self.directory.glob("*" + _REPLACED) if self._writes else ():
             if replaced.with_name(replaced.name.removesuffix(_REPLACED)).exists():
                 self._remove(replaced)
 
@@ -185,6 +222,7 @@ class Checkpoints:
         while paths := self.paths(kind):
             for path in reversed(paths):
                 try:
+                    _verify(path)
                     progress = Progress(**json.loads((path / _PROGRESS).read_text()))
                     read(path)
                     return progress
@@ -202,3 +240,28 @@ class Checkpoints:
                     "or train again in another --run_dir"
                 )
         return None
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != _CHECKSUMS:
+            digest = hashlib.sha256()
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            found[path.name] = digest.hexdigest()
+    return found
+
+
+def _verify(folder: Path) -> None:
+    """ValueError unless all files are what was written; of older versions nothing is known."""
+    known = folder / _CHECKSUMS
+    if not known.exists():
+        return
+    written, found = json.loads(known.read_text()), _checksums(folder)
+    for name, checksum in written.items():
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        if found[name] != checksum:
+            raise ValueError(f"the checksum of {name} is not that of what was written")

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -27,7 +28,9 @@ from zforcing_tf.scoring import (
 )
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.training import distribution, progress, xla
+from zforcing_tf.training.averaging import averaged_weights
 from zforcing_tf.training.checkpoint import Checkpoints, Kind, Progress
+from zforcing_tf.training.distribution import ALONE, Team
 from zforcing_tf.training.history import History
 from zforcing_tf.training.interruption import Interruption
 from zforcing_tf.training.run_data import check_data
@@ -71,53 +74,100 @@ def fit(config: ExperimentConfig) -> dict[str, Any]:
         The run's results, as in its `results.json`.
 
     Raises:
-        UserError: data, run directory or checkpoints that cannot be used.
+        UserError: data, run directory or checkpoints that cannot be used; another worker is gone;
+            update after update was not finite.
         Stopped: a signal came; what was trained is in a checkpoint.
     """
-    run = RunDirectory(config.run.run_dir)
+    worker = distribution.worker_of(config.run)
+    run = RunDirectory(config.run.run_dir, writes=worker.is_chief)
+    team = Team(distribution.strategy(config.run), worker)
+    if config.run.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        return _fit(config, run, team)
+    except (tf.errors.OpError, RuntimeError) as error:
+        if worker.count == 1 or not distribution.is_lost_worker(error):
+            raise
+        raise UserError(
+            f"another worker has ended or cannot be reached ({distribution.first_line(error)}); "
+            "start all of them again with the same commands: they go on from the last checkpoint"
+        ) from error
+
+
+def _fit(config: ExperimentConfig, run: RunDirectory, team: Team) -> dict[str, Any]:
     # What can be wrong with data and model shows before the run directory takes the configuration.
-    dataset = registry.load(config.data)
+    dataset = _loaded(config, team)
     model = compiled_model(config, dataset.spec)
     check_limits(dataset, model.emission.family.limits, model.emission.family_name)
     with run.lock():
-        if run.config.exists():
+        if run.writes and run.config.exists():
             run.check_experiment(config)
             check_data(run, dataset)
         if not run.open_for_training(config):
             for line in progress.data_lines(dataset):
                 run.say(line)
         run.write_data(identity.described(dataset))
-        training = _Training(config, dataset, model, run)
+        training = _Training(config, dataset, model, run, team)
         training.run()
         return training.results()
+
+
+def _loaded(config: ExperimentConfig, team: Team) -> Dataset:
+    """The data; where there are several workers the chief prepares it, before the others look."""
+    if team.worker.count == 1:
+        return registry.load(config.data)
+    if team.worker.is_chief:
+        dataset = registry.load(config.data)
+        team.agree(0, "the start")
+    else:
+        team.agree(0, "the start")
+        dataset = registry.load(config.data)
+    for split in dataset.splits:
+        team.agree(split.num_sequences, f"the number of sequences in the split {split.name}")
+        team.agree(split.num_frames, f"the number of frames in the split {split.name}")
+    return dataset
 
 
 class _Training:
     """One call of `fit`: what its epochs share."""
 
     def __init__(
-        self, config: ExperimentConfig, dataset: Dataset, model: SequenceModel, run: RunDirectory
+        self,
+        config: ExperimentConfig,
+        dataset: Dataset,
+        model: SequenceModel,
+        run: RunDirectory,
+        team: Team = ALONE,
     ) -> None:
         self.config = config
         self.dataset = dataset
         self.model = model
         self.run_directory = run
-        self.checkpoints = Checkpoints(run.checkpoints, model, config.run.keep_checkpoints)
-        self.summaries = Summaries(run.summaries)
-        self.history = History(run.history)
+        self.team = team
+        self.checkpoints = Checkpoints(
+            run.checkpoints, model, config.run.keep_checkpoints, run.writes
+        )
+        self.summaries = Summaries(run.summaries) if run.writes else None
+        self.history = History(run.history) if run.writes else None
         self.progress = Progress()
-        self.feed = Feed(dataset.train, config.data, config.run)
+        self.feed = Feed(dataset.train, config.data, config.run, team.shares)
         xla.choose(config.run, self.feed, model, run)
         with tf.device("CPU:0"):
             self.epoch_number = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.whole_epoch = self.feed.batches(self.epoch_number) if self.feed.repeats else None
+        self.whole_epoch = None
+        if self.feed.repeats:
+            self.whole_epoch = team.distributed(self.feed.batches(self.epoch_number))
         self.first_frames = None
         if model.first_frame_given:
             some = range(min(config.run.summary_samples, dataset.validation.num_sequences))
             self.first_frames = dataset.validation.padded(some, 1)[0]
-        self.validation = pipeline.evaluation_batches(
-            dataset.validation, config.run.eval_batch_size
+        split, size = dataset.validation, config.run.eval_batch_size
+        self.validation = team.distributed(
+            pipeline.alternating(
+                [pipeline.evaluation_batches(split, size, share) for share in team.shares]
+            )
         )
+        self.validation_steps = pipeline.batches_per_epoch(split, size)
 
     def run(self) -> None:
         restored = self.checkpoints.restore("last")
@@ -125,11 +175,20 @@ class _Training:
             self.progress = restored
             place = f"epoch {restored.epoch}" + (f", batch {restored.batch}" * bool(restored.batch))
             self.run_directory.say(f"resuming {self.run_directory.path} after {place}")
-        self.history.keep(self.progress.epoch)
-        profile_steps, summaries = self.config.run.profile_steps, self.run_directory.summaries
+        self.team.agree(int(self.model.step_counter.numpy()), "the step of their checkpoint")
+        self.checkpoints.check_room()
+        if self.history is not None:
+            self.history.keep(self.progress.epoch)
         with (
             Interruption() as interruption,
-            progress.StepCallback(interruption, profile_steps, summaries) as callback,
+            progress.StepCallback(
+                interruption,
+                self.config.run,
+                self.run_directory.summaries,
+                self.run_directory.say,
+                self._save_within,
+                vote=self.team.worker.count > 1,
+            ) as callback,
         ):
             while not self._done():
                 self._epoch(interruption, callback)
@@ -140,27 +199,43 @@ class _Training:
         return now.epoch >= run.train_epochs or bool(run.patience and waited >= run.patience)
 
     def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
-        now, started = self.progress, time.monotonic()
+        now = self.progress
+        self._epoch_began = started = time.monotonic()
         self.epoch_number.assign(now.epoch)
         batches = None if now.batch else self.whole_epoch
         if batches is None:
-            batches = self.feed.batches(now.epoch, now.batch)
+            batches = self.team.distributed(self.feed.batches(now.epoch, now.batch))
         callback.sums = now.sums
+        num_batches = self.feed.num_batches(now.epoch)
         logs = self.model.fit(
             batches,
             epochs=now.epoch + 1,
             initial_epoch=now.epoch,
             shuffle=False,
-            verbose=progress.verbosity(),
+            # Of what is distributed already Keras does not know how much there is.
+            steps_per_epoch=num_batches - now.batch if self.team.worker.count > 1 else None,
+            verbose=progress.verbosity() if self.run_directory.writes else 0,
             callbacks=[callback],
         ).history
-        if now.batch + callback.batches < self.feed.num_batches(now.epoch):
-            seconds = now.seconds + time.monotonic() - started
-            batch, sums = now.batch + callback.batches, progress.metric_sums(self.model)
-            self._save("last", dataclasses.replace(now, batch=batch, seconds=seconds, sums=sums))
+        if callback.diverged:
+            raise UserError(self._diagnosis(callback.batches))
+        if now.batch + callback.batches < num_batches:
+            self._save_within(callback.batches)
             raise Stopped(interruption.exit_code)
-        validation = self.model.evaluate(self.validation, verbose=0, return_dict=True)
-        bound = float(validation.get("bound", validation["elbo"]))
+        last = {name: float(np.ravel(values[-1])[0]) for name, values in logs.items()}
+        with averaged_weights(self.model):
+            self._validate(last, started)
+        self._save("last", self.progress)
+        if callback.stopping:
+            raise Stopped(interruption.exit_code)
+
+    def _validate(self, last: Logs, started: float) -> None:
+        """After an epoch of training, which gave `last`."""
+        now = self.progress
+        steps = self.validation_steps if self.team.worker.count > 1 else None
+        found = self.model.evaluate(self.validation, steps=steps, verbose=0, return_dict=True)
+        validation = {name: float(np.ravel(value)[0]) for name, value in found.items()}
+        bound = validation.get("bound", validation["elbo"])
         best = _better(bound, now.best_bound)
         if not math.isfinite(bound):
             logging.error("the validation bound of epoch %d is %s", now.epoch + 1, bound)
@@ -171,13 +246,51 @@ class _Training:
             seconds=now.seconds + time.monotonic() - started,
         )
         self._halve_learning_rate()
-        last = {name: float(values[-1]) for name, values in logs.items()}
         self._report(last, validation, best)
         if best:
             self._save("best", self.progress)
-        self._save("last", self.progress)
-        if interruption.received is not None:
-            raise Stopped(interruption.exit_code)
+
+    def _save_within(self, batches: int) -> None:
+        """A checkpoint within an epoch, of which this process has done so many batches."""
+        now = self.progress
+        self._save(
+            "last",
+            dataclasses.replace(
+                now,
+                batch=now.batch + batches,
+                seconds=now.seconds + time.monotonic() - self._epoch_began,
+                sums=progress.metric_sums(self.model),
+            ),
+        )
+
+    def _diagnosis(self, batches: int) -> str:
+        """Why update after update was skipped, after so many batches of this process's epoch."""
+        self._save_within(batches)
+        now, skipped = self.progress, self.model.guard.skipped()
+        batch = now.batch + batches
+        found = next(iter(self.feed.batches(now.epoch, batch - 1)))
+        lengths = found["lengths"].numpy()
+        rows = np.flatnonzero(lengths)
+        x, lengths = found["x"].numpy()[rows], lengths[rows]
+        where = f"batch {batch} of epoch {now.epoch + 1}"
+        told = f"{where} has nothing that this process can score"
+        if len(rows):
+            elbo = self.model.score(x, lengths, self.config.run.seed).elbo.numpy()
+            bad = rows[~np.isfinite(elbo)]
+            told = f"all sequences of {where} have a finite bound, so its gradient overflows"
+            if len(bad):
+                told = (
+                    f"of {where} {len(bad)} of {len(rows)} sequences have none (the first is in "
+                    f"row {bad[0]})"
+                )
+            if self.dataset.spec.kind != "symbol":
+                told += f"; its largest number is {np.abs(x).max():.3g}"
+        return (
+            f"the last {skipped.in_a_row} updates were skipped, as {' and '.join(skipped.terms)} "
+            f"was not finite; {told}. The weights are as they were before, and in the newest "
+            f"checkpoint of {self.checkpoints.directory}. Try a smaller --learning_rate or "
+            "--clip_norm in another --run_dir, or see whether the data has outliers"
+        )
 
     def _halve_learning_rate(self) -> None:
         """After epochs without a better bound; it is kept with the optimizer's state."""
@@ -197,6 +310,8 @@ class _Training:
             self.checkpoints.save(kind, progress)
 
     def _report(self, train: Logs, validation: Logs, best: bool) -> None:
+        if self.history is None or self.summaries is None:
+            return
         now, step = self.progress, int(self.model.step_counter.numpy())
         self.history.append(now.epoch, step, train, validation)
         self.summaries.scalars("train", step, train)
@@ -214,6 +329,7 @@ class _Training:
     def results(self) -> dict[str, Any]:
         """Evaluates the best epoch on validation and test data, and writes it down."""
         now = self.progress
+        self.team.agree(now.epoch, "the number of epochs")  # and the chief has written the last one
         best = self.checkpoints.restore_weights("best")
         if best is None:
             raise UserError(
@@ -243,7 +359,9 @@ class _Training:
         for name in ("validation", "test"):
             split, batch_size = self.dataset.split(name), config.run.eval_batch_size
             # With the seed of the run, validation gives the number that chose the epoch.
-            numbers = evaluate(self.model, spec, split, batch_size, seed=config.run.seed)
+            numbers = evaluate(
+                self.model, spec, split, batch_size, seed=config.run.seed, team=self.team
+            )
             if (bound := self.model.bound).name != "elbo":
                 numbers |= tighter_bounds(
                     self.model,
@@ -253,6 +371,7 @@ class _Training:
                     bound.num_samples,
                     config.run.seed,
                     bound.resampling,
+                    self.team,
                 )
             numbers = {"checkpoint": "best", "step": step, **numbers}
             results[name] = with_other_bounds(known, name, numbers)

@@ -34,8 +34,11 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """What the process ends with, as a shell has it: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + (self.received or 0)
+        """What the process ends with, as a shell has it: 130 for SIGINT, 143 for SIGTERM.
+
+        Without a signal of its own it ends for that of another worker, as by SIGTERM.
+        """
+        return 128 + (self.received or signal.SIGTERM)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

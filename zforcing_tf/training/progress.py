@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,25 +11,34 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from zforcing_tf.config import RunConfig
 from zforcing_tf.data.spec import Dataset
 from zforcing_tf.training.interruption import Interruption
 from zforcing_tf.training.writing import GO_ON, writing
 
 _MOST_SKIPPED = 10
+_MOST_SAID = 5
+"""Skipped updates of an epoch that get a line each."""
 
 
 class StepCallback(keras.callbacks.Callback):
     """Counts the batches of an epoch, stops at a signal, and profiles the steps asked for.
 
-    One for a whole run, entered as a context while that lasts: a profile may span epochs.
+    It says which updates were skipped, and stops where too many were; and it sees to checkpoints
+    within an epoch. One for a whole run, entered as a context while that lasts: a profile may span
+    epochs.
 
     Args:
         interruption: tells of signals.
-        profile_steps: `first,last` training steps, or empty.
+        run: settings.
         profile_dir: where the profile goes.
+        say: prints a line.
+        save: makes a checkpoint after so many batches of this process's epoch.
+        vote: whether there are other processes, that all have to stop after the same step.
 
     Attributes:
         batches: done of the epoch by this process.
+        diverged: whether it stopped as too many updates were skipped.
         sums: of the metrics, with which the next epoch begins; empty: zeros. They are what
             `metric_sums` gave when that epoch was interrupted.
 
@@ -37,13 +46,27 @@ class StepCallback(keras.callbacks.Callback):
         UserError: from where a profile starts or ends, if it cannot be written.
     """
 
-    def __init__(self, interruption: Interruption, profile_steps: str, profile_dir: Path) -> None:
+    def __init__(
+        self,
+        interruption: Interruption,
+        run: RunConfig,
+        profile_dir: Path,
+        say: Callable[[str], None],
+        save: Callable[[int], None],
+        vote: bool = False,
+    ) -> None:
         super().__init__()
         self.batches = 0
+        self.diverged = False
         self.sums: Mapping[str, float] = {}
         self._interruption = interruption
-        first, _, last = profile_steps.partition(",")
-        self._first, self._last = (int(first), int(last)) if profile_steps else (0, -1)
+        self._run = run
+        self._say, self._save, self._vote = say, save, vote
+        self._skipped_before = self._said = 0
+        # A GPU works ahead, which asking for a number ends.
+        self._look_every = 20 if tf.config.list_logical_devices("GPU") else 1
+        first, _, last = run.profile_steps.partition(",")
+        self._first, self._last = (int(first), int(last)) if run.profile_steps else (0, -1)
         self._profile_dir = profile_dir
         self._start = self._step = 0
         self._profiling = False
@@ -61,7 +84,7 @@ class StepCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts to count; Keras has just set the metrics to zero."""
-        self.batches = 0
+        self.batches = self._said = 0
         self._start = self._step = int(self.model.step_counter.numpy())
         for variable in metric_variables(self.model):
             if variable.path in self.sums:
@@ -83,12 +106,41 @@ class StepCallback(keras.callbacks.Callback):
             batch: the last one that a whole execution would have, perhaps beyond the epoch's end.
             logs: of Keras.
         """
+        before = self.batches
         self.batches = min(batch + 1, self.params["steps"])
         self._step = self._start + self.batches
         if self._step >= self._last:
             self._stop_profiler()
-        if self._interruption.received is not None:
+        self._look_for_skipped()
+        if self._vote and self._interruption.received is not None:
+            self.model.guard.request_stop()
+        if self.stopping:
             self.model.stop_training = True
+        every, ends = self._run.checkpoint_every_steps, self.batches == self.params["steps"]
+        due = every and (self._start + before) // every != self._step // every
+        if due and not ends and not self.model.stop_training:
+            self._save(self.batches)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal came, to this process or to one that takes its steps with it."""
+        if self._vote:
+            return bool(self.model.guard.stop_agreed)
+        return self._interruption.received is not None
+
+    def _look_for_skipped(self) -> None:
+        last = self.batches == self.params["steps"]
+        if self._step % self._look_every and not last:
+            return
+        skipped = self.model.guard.skipped()
+        if skipped.total > self._skipped_before and self._said < _MOST_SAID:
+            self._said += 1
+            more = "; no more of this epoch are said" * (self._said == _MOST_SAID)
+            terms = " and ".join(skipped.terms)
+            self._say(f"update {skipped.step} skipped: not finite was {terms}{more}")
+        self._skipped_before = skipped.total
+        if 0 < self._run.max_skipped_updates <= skipped.in_a_row:
+            self.diverged = self.model.stop_training = True
 
     def _stop_profiler(self) -> None:
         if self._profiling:

@@ -28,14 +28,20 @@ from zforcing_tf.training.writing import GO_ON, writing
 class RunDirectory:
     """The folder `--run_dir`. Making the object touches no file.
 
+    Args:
+        path: of the folder.
+        writes: whether this process writes there, and prints; of several workers one does, and for
+            the others all methods that write do nothing.
+
     Raises:
         UserError: an empty path.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, writes: bool = True) -> None:
         if not str(path):
             raise UserError("--run_dir is empty; give the folder of the run, such as runs/first")
         self.path = Path(path).expanduser()
+        self.writes = writes
         self.config = self.path / "config.json"
         self.flags = self.path / "flags.txt"
         self.environment = self.path / "environment.json"
@@ -57,6 +63,9 @@ class RunDirectory:
         Raises:
             UserError: another process holds the lock, or the folder cannot be made or written.
         """
+        if not self.writes:
+            yield
+            return
         self._make()
         with self._lock_file() as file:
             try:
@@ -93,6 +102,8 @@ class RunDirectory:
             UserError: the folder holds another experiment, cannot be written, or has lost its
                 configuration.
         """
+        if not self.writes:
+            return self.config.exists()
         self._make()
         resumed = self.config.exists()
         if resumed:
@@ -195,6 +206,8 @@ class RunDirectory:
         Raises:
             UserError: the file cannot be written.
         """
+        if not self.writes:
+            return
         print(lines, flush=True)
         with writing(self.log, GO_ON), open(self.log, "a", encoding="utf-8") as log:
             log.write(lines + "\n")
@@ -221,6 +234,8 @@ class RunDirectory:
         Raises:
             UserError: the file there is damaged, or cannot be written.
         """
+        if not self.writes:
+            return
         self._make()
         folder = os.open(self.path, os.O_RDONLY)
         try:
@@ -247,6 +262,8 @@ class RunDirectory:
             return open(path, "a+", encoding="utf-8")
 
     def _write(self, path: Path, content: str | Mapping[str, Any]) -> None:
+        if not self.writes:
+            return
         with writing(path):
             if isinstance(content, str):
                 write_atomically(path, content)
