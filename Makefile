@@ -65,7 +65,7 @@ _recordings:
 
 .PHONY: _recordings
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -n $(WORKERS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slow

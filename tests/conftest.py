@@ -1,6 +1,8 @@
 """Settings of all tests: two logical CPUs, and no function that AutoGraph could not convert."""
 
+import gc
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,3 +20,19 @@ def fixed_seed():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_kept(request):
+    """Models that tests of a module share go with it: each holds graphs, and what XLA compiled."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tests."):
+            for value in list(vars(module).values()):
+                if callable(clear := getattr(value, "cache_clear", None)):
+                    clear()
+    gc.collect()
+    if log := os.environ.get("MEMORY_LOG"):
+        with open("/proc/self/status") as status, open(log, "a") as file:
+            resident = status.read().partition("VmRSS:")[2].split()[0]
+            print(os.getpid(), int(resident) // 1024, request.module.__name__, file=file)

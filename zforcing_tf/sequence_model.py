@@ -138,7 +138,8 @@ class SequenceModel(keras.Model):
         gradients, sums, after = self.gradients(*gradient_inputs(self, batch))
         if self.carried:
             self.carried.keep(after)
-        *gradients, seen = context.all_reduce("SUM", [*gradients, self.guard.seen(sums)])
+        seen = self.guard.seen(sums, gradients[0].dtype)
+        *gradients, seen = context.all_reduce("SUM", [*gradients, seen])
         norm = tf.linalg.global_norm(gradients) / loss_scale(self.optimizer)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
         finite = tf.math.is_finite(norm)

@@ -30,8 +30,9 @@ def newest_step(run: Path) -> int:
 
 
 def wait_for_step(run: Path, step: int, processes: list[subprocess.Popen[str]]) -> None:
-    """Until a checkpoint of that step or a later one is there."""
+    """Until a checkpoint of that step or a later one is there, and one that was not before."""
     until = time.monotonic() + 120
+    step = max(step, newest_step(run) + 1)
     while newest_step(run) < step:
         assert time.monotonic() < until
         assert all(process.poll() is None for process in processes), processes[0].communicate()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import tensorflow as tf
 
@@ -34,3 +36,60 @@ def test_more_gpus_than_there_are():
     run = RunConfig(num_gpus=99, distribution_strategy="mirrored")
     with pytest.raises(UserError, match="--num_gpus=99"):
         distribution.strategy(run)
+
+
+CLUSTER = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+MULTI = RunConfig(distribution_strategy="multi_worker_mirrored")
+
+
+def test_workers_are_told_apart_by_tf_config():
+    environment = {"TF_CONFIG": json.dumps(CLUSTER)}
+    worker = distribution.worker_of(MULTI, environment)
+    assert (worker.index, worker.count, worker.is_chief) == (1, 2, False)
+    with_chief = {"cluster": {"chief": ["c:1"], **CLUSTER["cluster"]}, "task": CLUSTER["task"]}
+    worker = distribution.worker_of(MULTI, {"TF_CONFIG": json.dumps(with_chief)})
+    assert (worker.index, worker.count) == (2, 3)
+    with_chief["task"] = {"type": "chief", "index": 0}
+    assert distribution.worker_of(MULTI, {"TF_CONFIG": json.dumps(with_chief)}).is_chief
+    assert distribution.worker_of(RunConfig(), environment).count == 1  # not asked for
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "is not set"),
+        ({"TF_CONFIG": "worker"}, "cannot be used (Expecting value"),
+        ({"TF_CONFIG": "[]"}, "cannot be used (list indices"),
+        ({"TF_CONFIG": '{"cluster": {"worker": ["a:1"]}}'}, "has no 'task'"),
+        ({"TF_CONFIG": json.dumps(CLUSTER | {"task": {"type": "worker", "index": 2}})},
+         "cannot be used (its cluster has no worker 2)"),
+        ({"TF_CONFIG": json.dumps(CLUSTER | {"cluster": {"worker": ["a:1"], "ps": ["b:1"]}})},
+         "cannot be used (its cluster has ps"),
+    ],
+)  # fmt: skip
+def test_a_wrong_tf_config_is_named(environment, words):
+    with pytest.raises(UserError) as caught:
+        distribution.worker_of(MULTI, environment)
+    assert f"but TF_CONFIG {words}" in str(caught.value)
+    assert "such as {" in str(caught.value)
+
+
+def test_an_all_reduce_of_another_strategy_is_refused():
+    with pytest.raises(UserError, match="--all_reduce_alg=ring is for --distribution_strategy=mul"):
+        distribution.strategy(RunConfig(distribution_strategy="mirrored", all_reduce_alg="ring"))
+    copied = RunConfig(distribution_strategy="mirrored", all_reduce_alg="hierarchical_copy")
+    assert distribution.strategy(copied).num_replicas_in_sync == 2
+
+
+def test_logical_devices_after_the_start_are_refused():
+    same = RunConfig(distribution_strategy="mirrored", num_logical_devices=2)
+    assert distribution.strategy(same).num_replicas_in_sync == 2
+    with pytest.raises(UserError, match="--num_logical_devices=3 comes too late: .* with 2$"):
+        distribution.strategy(RunConfig(distribution_strategy="mirrored", num_logical_devices=3))
+
+
+def test_a_team_of_one():
+    team = distribution.Team()
+    assert team.shares == [(0, 1)] and team.share(3).tolist() == [0, 1, 2]
+    assert team.sum([1.5, 2]).tolist() == [1.5, 2]
+    team.agree(7, "anything")

@@ -40,3 +40,9 @@ class Adam(keras.optimizers.Adam):
             epsilon=tf.constant(self.epsilon, dtype),
             grad=tf.cast(tf.convert_to_tensor(gradient), dtype),
         )
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Leaves the weights alone, in whose place Keras puts their means after each `fit`.
+
+        The next epoch goes on from the weights; `averaging.averaged_weights` asks for the means.
+        """

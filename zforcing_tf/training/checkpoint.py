@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +51,8 @@ class Progress:
         best_bound: best validation bound so far, nats per sequence; None before the first.
         best_epoch: epochs that were complete then.
         seconds: spent in training, validation included.
-        sums: of the metrics over those batches, by the name of their variable.
+        sums: of the metrics over those batches, by the name of their variable: what each replica
+            has, or, in checkpoints of earlier versions, all of them together.
     """
 
     epoch: int = 0
@@ -59,7 +60,7 @@ class Progress:
     best_bound: float | None = None
     best_epoch: int = 0
     seconds: float = 0.0
-    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    sums: Mapping[str, list[float] | float] = dataclasses.field(default_factory=dict)
 
 
 def load_model(

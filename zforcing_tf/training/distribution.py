@@ -67,7 +67,10 @@ def worker_of(run: RunConfig, environment: Mapping[str, str] = os.environ) -> Wo
         places = [
             (kind, i) for kind in ("chief", "worker") for i in range(len(cluster.get(kind, [])))
         ]
-        index = places.index((task["type"], int(task["index"])))
+        place = (task["type"], int(task["index"]))
+        if place not in places:
+            raise ValueError(f"its cluster has no {place[0]} {place[1]}")
+        index = places.index(place)
     except KeyError as error:
         what = "is not set" if error.args[0] == "TF_CONFIG" else f"has no {error.args[0]!r}"
         raise UserError(_wrong(what)) from error
@@ -219,6 +222,22 @@ class Team:
         replicas = self._strategy.num_replicas_in_sync
         local = replicas // self.worker.count
         return [(self.worker.index * local + i, replicas) for i in range(local)]
+
+    @property
+    def num_replicas(self) -> int:
+        """Of all processes."""
+        return int(self._strategy.num_replicas_in_sync)
+
+    @property
+    def replicas(self) -> list[int]:
+        """Which of them are of this process."""
+        local = self.num_replicas // self.worker.count
+        return list(range(self.worker.index * local, (self.worker.index + 1) * local))
+
+    def local_parts(self, variable: Any) -> tuple[Any, ...]:
+        """What a variable is on each replica of this process."""
+        parts = self._strategy.experimental_local_results(variable)
+        return tuple(parts) if len(parts) == len(self.replicas) else (variable,)
 
     def distributed(self, batches: tf.data.Dataset) -> Any:
         """Batches for Keras, of `shares`."""

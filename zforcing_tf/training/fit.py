@@ -187,7 +187,7 @@ class _Training:
                 self.run_directory.summaries,
                 self.run_directory.say,
                 self._save_within,
-                vote=self.team.worker.count > 1,
+                self.team,
             ) as callback,
         ):
             while not self._done():
@@ -259,7 +259,7 @@ class _Training:
                 now,
                 batch=now.batch + batches,
                 seconds=now.seconds + time.monotonic() - self._epoch_began,
-                sums=progress.metric_sums(self.model),
+                sums=progress.metric_sums(self.model, self.team),
             ),
         )
 

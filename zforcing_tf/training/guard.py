@@ -46,7 +46,7 @@ class Guard:
             self._counts = tf.Variable([0, 0, 0], dtype=tf.int64, trainable=False)
             self._terms = tf.Variable([0.0] * len(TERMS), trainable=False)
 
-    def seen(self, sums: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def seen(self, sums: Mapping[str, tf.Tensor], dtype: tf.DType) -> tf.Tensor:
         """What this replica has to tell of a step, a vector of which replicas take the sum."""
         none = tf.zeros([])
         flags = [
@@ -55,7 +55,7 @@ class Guard:
             else none
             for name in TERMS
         ]
-        return tf.stack([self._request.read_value(), *flags])
+        return tf.cast(tf.stack([self._request.read_value(), *flags]), dtype)
 
     def note(self, seen: tf.Tensor, finite: tf.Tensor, step: tf.Tensor) -> None:
         """Takes what all replicas have seen of a step, the same on each of them.
@@ -66,6 +66,7 @@ class Guard:
             step: training step, counted from 1.
         """
         with tf.device("CPU:0"):
+            seen = tf.cast(seen, tf.float32)
             in_a_row, total, last = tf.unstack(self._counts.read_value())
             skipped = tf.cast(tf.logical_not(finite), tf.int64)
             self._counts.assign(

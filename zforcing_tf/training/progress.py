@@ -9,10 +9,12 @@ from types import TracebackType
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from zforcing_tf.config import RunConfig
 from zforcing_tf.data.spec import Dataset
+from zforcing_tf.training.distribution import ALONE, Team
 from zforcing_tf.training.interruption import Interruption
 from zforcing_tf.training.writing import GO_ON, writing
 
@@ -34,7 +36,7 @@ class StepCallback(keras.callbacks.Callback):
         profile_dir: where the profile goes.
         say: prints a line.
         save: makes a checkpoint after so many batches of this process's epoch.
-        vote: whether there are other processes, that all have to stop after the same step.
+        team: all processes, which have to stop after the same step.
 
     Attributes:
         batches: done of the epoch by this process.
@@ -53,15 +55,16 @@ class StepCallback(keras.callbacks.Callback):
         profile_dir: Path,
         say: Callable[[str], None],
         save: Callable[[int], None],
-        vote: bool = False,
+        team: Team = ALONE,
     ) -> None:
         super().__init__()
         self.batches = 0
         self.diverged = False
-        self.sums: Mapping[str, float] = {}
+        self.sums: Mapping[str, list[float] | float] = {}
         self._interruption = interruption
         self._run = run
-        self._say, self._save, self._vote = say, save, vote
+        self._say, self._save, self._team = say, save, team
+        self._vote = team.worker.count > 1
         self._skipped_before = self._said = 0
         # A GPU works ahead, which asking for a number ends.
         self._look_every = 20 if tf.config.list_logical_devices("GPU") else 1
@@ -88,7 +91,7 @@ class StepCallback(keras.callbacks.Callback):
         self._start = self._step = int(self.model.step_counter.numpy())
         for variable in metric_variables(self.model):
             if variable.path in self.sums:
-                variable.assign(self.sums[variable.path])
+                _restore_sum(variable, self.sums[variable.path], self._team)
         self.sums = {}
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -154,9 +157,28 @@ def metric_variables(model: keras.Model) -> list[keras.Variable]:
     return [variable for metric in model.metrics for variable in metric.variables]
 
 
-def metric_sums(model: keras.Model) -> dict[str, float]:
-    """The values of `metric_variables` by name, over all replicas."""
-    return {v.path: float(tf.convert_to_tensor(v.value)) for v in metric_variables(model)}
+def metric_sums(model: keras.Model, team: Team = ALONE) -> dict[str, list[float]]:
+    """The values of `metric_variables` by name, of each replica.
+
+    Not their totals: shared out again, these would not add up to the same to the last bit.
+    """
+    found, places = {}, team.replicas
+    for variable in metric_variables(model):
+        values = np.zeros(team.num_replicas)
+        values[places] = [float(part.numpy()) for part in team.local_parts(variable.value)]
+        found[variable.path] = [float(value) for value in team.sum(values)]
+    return found
+
+
+def _restore_sum(variable: keras.Variable, saved: list[float] | float, team: Team) -> None:
+    values = [saved] if isinstance(saved, float) else saved
+    agreed = variable.aggregation == "only_first_replica"
+    if len(values) != team.num_replicas:  # of another number of replicas: the first takes all
+        total = values[0] if agreed else sum(values)
+        values = [total, *([total if agreed else 0.0] * (team.num_replicas - 1))]
+    parts = team.local_parts(variable.value)
+    for part, place in zip(parts, team.replicas, strict=True):
+        part.assign(values[place])
 
 
 def verbosity() -> int:
