@@ -211,6 +211,19 @@ def test_a_configuration_cannot_be_changed() -> None:
             "--num_gpus=2 needs --distribution_strategy=mirrored, not off",
         ),
         (
+            {"run": {"num_logical_devices": 2}},
+            "--num_logical_devices=2 needs --distribution_strategy=mirrored, not off",
+        ),
+        (
+            {"run": {"all_reduce_alg": "ring", "distribution_strategy": "one_device"}},
+            "--all_reduce_alg=ring has no effect with --distribution_strategy=one_device: "
+            "leave it out",
+        ),
+        (
+            {"run": {"run_eagerly": True, "distribution_strategy": "multi_worker_mirrored"}},
+            "--run_eagerly works in one process only: leave it out",
+        ),
+        (
             {"run": {"run_eagerly": True, "enable_xla": True}},
             "--run_eagerly and --enable_xla exclude each other: give one of them",
         ),
@@ -248,6 +261,8 @@ def test_settings_that_do_go_together() -> None:
     annealed = ObjectiveConfig(auxiliary_weight_start=0.1, auxiliary_weight_step=0.01)
     assert ExperimentConfig(objective=annealed).objective is annealed
     run = RunConfig(num_gpus=2, distribution_strategy="mirrored", profile_steps="3,3")
+    assert ExperimentConfig(run=run).run is run
+    run = RunConfig(all_reduce_alg="ring", distribution_strategy="multi_worker_mirrored")
     assert ExperimentConfig(run=run).run is run
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,7 +86,20 @@ def empty_folder(path):
     path.mkdir()
 
 
-DAMAGE = [truncate, flip, empty_index, lose_data, garble_progress, empty_folder]
+def change_progress(path):
+    file = path / "progress.json"
+    file.write_text(file.read_text().replace('"epoch": 3', '"epoch": 4'))
+
+
+DAMAGE = [
+    truncate,
+    flip,
+    empty_index,
+    lose_data,
+    garble_progress,
+    empty_folder,
+    change_progress,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -96,6 +110,30 @@ def test_a_damaged_newest_one_falls_back_loudly(checkpoints, damage, caplog):
     for variable in [*model.trainable_variables, *model.optimizer.variables]:
         np.testing.assert_array_equal(variable, np.full(variable.shape, 2))
     assert "last-00000003 is damaged" in caplog.text
+
+
+def test_checkpoints_of_earlier_versions_have_no_checksums(checkpoints, caplog):
+    (newest(checkpoints) / "checksums.json").unlink()
+    assert checkpoints.restore("last").epoch == 3
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_room_on_the_disk(checkpoints, monkeypatch, wanted):
+    """Two `last` ones are there; two `best` ones and one for the change are not."""
+    variables = [*checkpoints._model.variables, *checkpoints._model.optimizer.variables]
+    size = sum(v.value.shape.num_elements() * v.value.dtype.size for v in variables)
+    free = int(3.7 * size) if wanted else int(3.5 * size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    if wanted:
+        return checkpoints.check_room()
+    with pytest.raises(UserError, match=r"has room for 0 MiB, .* a smaller --keep_checkpoints"):
+        checkpoints.check_room()
+
+
+def test_who_does_not_write_needs_no_room(checkpoints, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    Checkpoints(checkpoints.directory, checkpoints._model, 2, writes=False).check_room()
 
 
 def test_all_damaged_is_an_error_that_says_what_to_do(checkpoints):
