@@ -6,7 +6,7 @@ starts the training program once for each worker, with a TF_CONFIG and
 `--distribution_strategy=multi_worker_mirrored`. What the chief prints is printed, of the others
 what goes to stderr, with their number in front. SIGINT and SIGTERM go to all. If a worker fails the
 others are ended, as they cannot go on without it; `--restarts=3` starts all again then, from the
-last checkpoint.
+last checkpoint, unless they were told to stop, or the user has to mend something (exit code 2).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from typing import IO
 ROOT = Path(__file__).resolve().parent.parent
 GRACE = 30.0
 """Seconds that the others have to find out for themselves that a worker is gone."""
+_STOPPED = (130, 143)
+"""What a worker ends with that was told to: the others are told as well, and take their time."""
 
 
 def main() -> int:
@@ -42,34 +44,49 @@ def main() -> int:
     if arguments.workers < 1:
         parser.error("--workers must be 1 or more")
     flags = [flag for flag in arguments.flags if flag != "--"]
-    for attempt in range(arguments.restarts + 1):
-        code = run(arguments.workers, flags, arguments.threads)
-        if code in (0, 130, 143) or attempt == arguments.restarts:
-            return code
-        print(f"a worker ended with {code}: starting all again", file=sys.stderr, flush=True)
-    return 0
-
-
-def run(count: int, flags: list[str], threads: int = 0) -> int:
-    """Starts all workers, and waits until all have ended."""
-    workers = [start(index, addresses, flags, threads)
-               for addresses in [free_addresses(count)] for index in range(count)]  # fmt: skip
+    workers: list[subprocess.Popen[str]] = []
+    told: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        told.append(number)
         for worker in workers:
             if worker.poll() is None:
                 worker.send_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
+    for attempt in range(arguments.restarts + 1):
+        code = run(workers, arguments.workers, flags, arguments.threads, told)
+        if code in (0, 2) or told or attempt == arguments.restarts:
+            return code
+        print(f"a worker ended with {code}: starting all again", file=sys.stderr, flush=True)
+    return 0
+
+
+def run(
+    workers: list[subprocess.Popen[str]],
+    count: int,
+    flags: list[str],
+    threads: int,
+    told: list[int],
+) -> int:
+    """Starts all workers into a list, and waits until all have ended."""
+    workers.clear()
+    addresses = free_addresses(count)
+    for index in range(count):
+        workers.append(start(index, addresses, flags, threads))
+    if told:  # while they started
+        for worker in workers:
+            worker.send_signal(told[0])
     failed, since = 0, 0.0
     while any(worker.poll() is None for worker in workers):
         time.sleep(0.1)
         codes = [worker.poll() for worker in workers]
-        if not failed and any(code not in (None, 0) for code in codes):
-            failed, since = next(code for code in codes if code), time.monotonic()
+        if not failed and any(code not in (None, 0, *_STOPPED) for code in codes):
+            failed, since = next(c for c in codes if c and c not in _STOPPED), time.monotonic()
         if failed and time.monotonic() - since > GRACE:
-            pass_on(signal.SIGKILL, None)
+            for worker in workers:
+                worker.kill()
     failed = failed or next((w.returncode for w in workers if w.returncode), 0)
     for worker in workers:
         for thread in getattr(worker, "printers", ()):

@@ -5,12 +5,14 @@
 runs the training program in each form in turn, on two cores: one process with a thread, with two,
 with two parts of a batch side by side, with two logical devices (mirrored); two worker processes of
 a thread each (multi_worker_mirrored). Model and data are random, of the size `--recurrent_size`.
-Medians over rounds; what spreading costs is the time beyond one process with two threads.
+A step is what an epoch of many takes longer than one of few, so that validation and checkpoints are
+not in it. Medians over rounds; what spreading costs is the time beyond one process of two threads.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -22,25 +24,30 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-SEQUENCES, STEPS, FRAME = 512, 100, 88
+FEW, MANY, STEPS, FRAME = 128, 768, 100, 88
 
 
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4, help="of which the first is not counted")
+    parser.add_argument("--epochs", type=int, default=3, help="of which the first is not counted")
     parser.add_argument("--recurrent_size", type=int, default=256)
     parser.add_argument("--batch_size", type=int, default=32)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scaling-") as name:
         folder = Path(name)
-        x = np.random.default_rng(0).normal(size=(SEQUENCES, STEPS, FRAME)).astype(np.float32)
-        np.savez(folder / "data.npz", train=x, valid=x[:8], test=x[:8])
+        x = np.random.default_rng(0).normal(size=(MANY, STEPS, FRAME)).astype(np.float32)
+        for count in (FEW, MANY):
+            np.savez(folder / f"{count}.npz", train=x[:count], valid=x[:8], test=x[:8])
         found: dict[str, list[float]] = {form: [] for form in _FORMS}
         for number in range(arguments.rounds):
             for form, rates in found.items():
-                rates.append(_rate(arguments, folder, form, folder / f"{form}-{number}"))
+                few, many = (
+                    _seconds(arguments, folder, form, count, f"{form}-{number}-{count}")
+                    for count in (FEW, MANY)
+                )
+                rates.append((MANY - FEW) / arguments.batch_size / (many - few))
     reference = statistics.median(found["1 process, 2 threads"])
     print(f"H {arguments.recurrent_size}, batches of {arguments.batch_size} x {STEPS} x {FRAME}")
     print("form                      steps/s   x 1 process of 2 threads   ms a step")
@@ -58,15 +65,17 @@ _FORMS = {
 }
 
 
-def _rate(arguments: argparse.Namespace, folder: Path, form: str, run_dir: Path) -> float:
-    """Training steps a second, validation and the first epoch left out."""
+def _seconds(
+    arguments: argparse.Namespace, folder: Path, form: str, count: int, name: str
+) -> float:
+    """Of an epoch of so many sequences, the first one left out."""
     threads, own = _FORMS[form]
     size = arguments.recurrent_size
     settings = {
         "dataset": "array",
-        "manual_dir": folder / "data.npz",
-        "data_dir": folder / "tfds",
-        "run_dir": run_dir,
+        "manual_dir": folder / f"{count}.npz",
+        "data_dir": folder / f"tfds-{count}",
+        "run_dir": folder / name,
         "recurrent_size": size,
         "embedding_size": size,
         "hidden_size": size // 2,
@@ -84,18 +93,20 @@ def _rate(arguments: argparse.Namespace, folder: Path, form: str, run_dir: Path)
     else:
         command = [sys.executable, "-m", "zforcing_tf.train", *flags]
     times = []
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
+    with (
+        open(folder / "errors.txt", "w+", encoding="utf-8") as errors,
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("epoch "):
                 times.append(time.monotonic())
-        error = process.stderr.read()
-    if process.returncode:
-        sys.exit(f"{form} failed: {error[-2000:]}")
-    steps = -(-SEQUENCES // arguments.batch_size) * (len(times) - 1)
-    return steps / (times[-1] - times[0])
+        if process.wait():
+            errors.seek(0)
+            sys.exit(f"{form} failed: {errors.read()[-2000:]}")
+    return statistics.median(b - a for a, b in itertools.pairwise(times))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,19 @@ import os
 
 
 class UserError(ValueError):
-    """One sentence: what was wrong, where, what to do. Programs print it and exit with 2."""
+    """One sentence: what was wrong, where, what to do. Programs print it and exit with 2.
+
+    Attributes:
+        exit_code: what they exit with.
+    """
+
+    exit_code = 2
+
+
+class LostWorkerError(UserError):
+    """Another worker is gone; the same commands, given again, may well succeed."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class BadRecordError(UserError):

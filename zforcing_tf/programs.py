@@ -15,8 +15,9 @@ A program's module imports nothing heavy at the top; `--help` and wrong flags th
         run()
 
 Exit codes: 0 done, 1 an unforeseen error (with its traceback), 2 a `UserError`, a wrong flag, or a
-file that cannot be written, 130 interrupted from the keyboard, 141 the reader of the output left,
-143 ended by SIGTERM (training, after a checkpoint; all else with nothing half-written left).
+file that cannot be written, 75 another worker is gone (the same commands go on), 130 interrupted
+from the keyboard, 141 the reader of the output left, 143 ended by SIGTERM (training, after a
+checkpoint; all else with nothing half-written left). A second signal ends a program at once.
 """
 
 import difflib
@@ -32,7 +33,7 @@ from typing import Any, NoReturn, get_args
 
 from absl import app, flags
 
-from zforcing_tf import config, first_import, quiet
+from zforcing_tf import config, first_import, quiet, signals
 from zforcing_tf.errors import UserError
 from zforcing_tf.settings import Field, allowed_values, bounds_in_words
 
@@ -59,7 +60,7 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     """
     try:
         app.run(
-            lambda arguments: _guarded(main, arguments),
+            lambda arguments: _watched(main, arguments),
             argv=list(argv or sys.argv),
             flags_parser=lambda arguments: _parsed(main, arguments),
         )
@@ -95,6 +96,11 @@ def check_run_dir(given: object) -> None:
         raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
 
 
+def _watched(main: Callable[[], int | None], arguments: Sequence[str]) -> int | None:
+    with signals.second_ends_at_once():
+        return _guarded(main, arguments)
+
+
 def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | None:
     if len(arguments) > 1:
         _fail(
@@ -111,7 +117,7 @@ def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | 
         sys.stdout.flush()
         return code
     except UserError as error:
-        _fail(str(error))
+        _fail(str(error), error.exit_code)
     except OSError as error:
         place = f" at {error.filename}" if error.filename else ""
         if error.errno in _FULL_DISK:
@@ -175,10 +181,10 @@ def _setting_of(flag: str) -> tuple[str, Field] | None:
     return next((section, field) for section, field in config.settings() if field.name == flag)
 
 
-def _fail(sentence: str) -> NoReturn:
+def _fail(sentence: str, code: int = UserError.exit_code) -> NoReturn:
     sys.stdout.flush()
     print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _interrupted() -> NoReturn:
@@ -187,7 +193,6 @@ def _interrupted() -> NoReturn:
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
     raise _Terminated
 
 

@@ -142,16 +142,20 @@ class SequenceModel(keras.Model):
         *gradients, seen = context.all_reduce("SUM", [*gradients, seen])
         norm = tf.linalg.global_norm(gradients) / loss_scale(self.optimizer)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
-        finite = tf.math.is_finite(norm)
+        finite = tf.math.is_finite(norm) & self.guard.all_finite(seen)
         apply_if_finite(self.optimizer, gradients, self.trainable_variables, finite)
         self.step_counter.assign_add(1)
         self.guard.note(seen, finite, self.step_counter.value)
         self.skipped_updates.update_state(tf.logical_not(finite))
         self.gradient_norm.update_state(tf.where(finite, norm, 0.0), finite)
         self._update_ratios({k: tf.where(finite, v, tf.zeros_like(v)) for k, v in sums.items()})
+        return _reducible(self.trained_metrics())
+
+    def trained_metrics(self) -> dict[str, tf.Tensor]:
+        """What training tells of an epoch so far."""
         # Along particles that were drawn anew log p - KL is no bound.
         unknown = ("elbo",) if self.bound.name == "fivo" else ()
-        return _reducible({m.name: m.result() for m in self.metrics if m.name not in unknown})
+        return {m.name: m.result() for m in self.metrics if m.name not in unknown}
 
     def set_form(self, enable_xla: bool, parts: int, gradients: Any = None) -> None:
         """Chooses how training steps are computed; results differ by rounding only.

@@ -16,10 +16,11 @@ def main() -> int:
     """Runs the program; returns its exit code."""
     experiment = config.from_flags()
     from zforcing_tf.scoring import table
+    from zforcing_tf.training.distribution import worker_of
     from zforcing_tf.training.fit import Stopped, fit
     from zforcing_tf.training.run_directory import RunDirectory
 
-    directory = RunDirectory(experiment.run.run_dir)
+    directory = RunDirectory(experiment.run.run_dir, worker_of(experiment.run).is_chief)
     try:
         results = fit(experiment)
     except Stopped as stopped:

@@ -93,7 +93,7 @@ def test_a_worker_is_killed(start_workers: StartWorkers, tmp_path: Path) -> None
         assert workers[victim].wait() == -signal.SIGKILL
         survivor = workers[1 - victim]
         # Where TensorFlow's own threads find out first, they end the process for us.
-        assert survivor.wait(timeout=120) in (2, -signal.SIGABRT)
+        assert survivor.wait(timeout=120) in (75, -signal.SIGABRT)
     finish_workers(start_workers(run, EPOCHS))
     finish_workers(start_workers(through, EPOCHS))
     assert_same_run(run, through)

@@ -39,6 +39,18 @@ def test_the_mean_is_of_the_weights_after_each_update(dtype: str) -> None:
         np.testing.assert_array_equal(weight.numpy(), expected)
 
 
+def test_before_the_first_update_the_mean_is_of_the_weights_as_they_are() -> None:
+    """Keras begins with zeros, which the first update that is made replaces."""
+    model = factory.trainable(model="vrnn", ema_momentum=0.9)
+    before = [w.numpy() for w in model.trainable_variables]
+    batch = factory.batch()
+    step(model, batch | {"x": np.full_like(batch["x"], np.float32(1e30))})
+    assert model.guard.skipped().in_a_row == 1
+    with averaged_weights(model):
+        for weight, expected in zip(model.trainable_variables, before, strict=True):
+            np.testing.assert_array_equal(weight.numpy(), expected)
+
+
 def test_without_it_the_weights_stay_as_they_are() -> None:
     model = factory.trainable(model="vrnn")
     before = [w.numpy() for w in model.trainable_variables]

@@ -136,6 +136,27 @@ def test_who_does_not_write_needs_no_room(checkpoints, monkeypatch):
     Checkpoints(checkpoints.directory, checkpoints._model, 2, writes=False).check_room()
 
 
+def test_a_damaged_one_is_put_aside(checkpoints):
+    """Else it were the newest for ever, and sound ones would be removed as older."""
+    truncate(newest(checkpoints))
+    checkpoints.restore_weights("last")
+    assert [path.name for path in checkpoints.paths("last")] == ["last-00000002", "last-00000003"]
+    save_best(checkpoints, 2, 3)
+    assert checkpoints.restore("last").epoch == 2
+    assert [path.name for path in checkpoints.paths("last")] == ["last-00000002"]
+    assert (checkpoints.directory / "last-00000003.damaged").is_dir()
+    assert [path.name for path in checkpoints.paths("best")] == ["best-00000002"]
+    assert checkpoints.restore("last").epoch == 2
+
+
+def test_what_was_just_written_stays(checkpoints):
+    """Even where an older training has left later ones."""
+    checkpoints.keep = 1
+    fill(checkpoints._model, 2)
+    written = checkpoints.save("last", Progress(epoch=7))
+    assert written in checkpoints.paths("last")
+
+
 def test_all_damaged_is_an_error_that_says_what_to_do(checkpoints):
     for path in checkpoints.paths("last"):
         truncate(path)

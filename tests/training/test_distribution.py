@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -93,3 +94,56 @@ def test_a_team_of_one():
     assert team.shares == [(0, 1)] and team.share(3).tolist() == [0, 1, 2]
     assert team.sum([1.5, 2]).tolist() == [1.5, 2]
     team.agree(7, "anything")
+    assert team.each(2**53) == [2**53]
+    assert team.together(lambda: "found") == "found"
+
+    def fail():
+        raise UserError("wrong here")
+
+    with pytest.raises(UserError, match="^wrong here$"):
+        team.together(fail)
+
+
+class OneOfThree(distribution.Team):
+    """A worker of three, the others of which give what they are told to."""
+
+    def __init__(self, others):
+        super().__init__(worker=distribution.Worker(1, 3))
+        self._others = others
+
+    def sum(self, values):
+        total = np.array([self._others[0], 0, self._others[1]], float)
+        return total + np.asarray(values, float)
+
+
+def test_numbers_of_workers_are_compared_exactly():
+    """A corpus of hundreds of hours has a hundred million frames."""
+    for number in (0, 86_400_017, 2**52 + 1):
+        OneOfThree([number, number]).agree(number, "the number of frames")
+        with pytest.raises(UserError, match="workers differ in the number of frames, which is"):
+            OneOfThree([number, number + 1]).agree(number, "the number of frames")
+
+
+def test_what_fails_on_one_worker_ends_all_with_a_sentence():
+    with pytest.raises(UserError, match=r"^worker 2 of 3 \(counted from 0\) cannot go on"):
+        OneOfThree([0, 1]).together(lambda: "found")
+    assert OneOfThree([0, 0]).together(lambda: "found") == "found"
+
+
+PLACE = " [[node ... /job:worker/replica:0/task:1/device:CPU:0]]\nDetected at node collective.py"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "lost"),
+    [
+        (tf.errors.UnavailableError, "Connection reset by peer", True),
+        (tf.errors.CancelledError, "", True),
+        (tf.errors.InternalError, "Collective ops is aborted by: ...", True),
+        (tf.errors.ResourceExhaustedError, "OOM when allocating tensor on /job:worker", False),
+        (tf.errors.InvalidArgumentError, "assertion failed: lengths must be", False),
+        (tf.errors.InternalError, "cuDNN launch failure", False),
+        (tf.errors.UnknownError, "OSError: worker.npz: Input/output error", False),
+    ],
+)
+def test_which_errors_say_that_a_worker_is_lost(kind, message, lost):
+    assert distribution.is_lost_worker(kind(None, None, message + PLACE)) == lost

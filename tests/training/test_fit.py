@@ -181,18 +181,85 @@ def test_an_interruption_on_two_replicas(experiment, changed, tmp_path, monkeypa
         assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
-def test_a_signal_during_validation_ends_after_it(experiment, monkeypatch):
-    evaluate = SequenceModel.evaluate
+SIGNALLED = [
+    (where, strategy) if fast else pytest.param(where, strategy, marks=pytest.mark.slow)
+    for where, strategy, fast in (
+        ("last step", "off", False),
+        ("before validation", "off", False),
+        ("in validation", "off", True),
+        ("last step", "mirrored", True),
+        ("before validation", "mirrored", False),
+        ("in validation", "mirrored", False),
+    )
+]
 
-    def signalled(self, *arguments, **options):
-        signal.raise_signal(signal.SIGINT)
-        return evaluate(self, *arguments, **options)
 
-    monkeypatch.setattr(SequenceModel, "evaluate", signalled)
-    with pytest.raises(Stopped) as caught:
-        fit(experiment)
-    assert caught.value.exit_code == 130
-    assert load_model(experiment.run.run_dir, "last")[3] == 4
+@pytest.mark.parametrize(("where", "strategy"), SIGNALLED)
+def test_a_signal_around_validation_leaves_only_that_to_do(
+    experiment, changed, tmp_path, monkeypatch, where, strategy
+):
+    """The epoch's training is kept; validation, which may take long, is not waited for."""
+    averaged = dataclasses.replace(experiment.optimizer, ema_momentum=0.9)
+    experiment = dataclasses.replace(experiment, optimizer=averaged)
+    experiment = changed(experiment, distribution_strategy=strategy, eval_batch_size=64)
+    through = changed(experiment, run_dir=str(tmp_path / "through"))
+    fit(through)
+    with monkeypatch.context() as patched:
+        batches, end = [], StepCallback.on_test_batch_end
+        if where == "last step":
+            stop_at(patched, 4)
+        if where == "before validation":
+            evaluate = SequenceModel.evaluate
+
+            def signalled(self, *arguments, **options):
+                signal.raise_signal(signal.SIGTERM)
+                return evaluate(self, *arguments, **options)
+
+            patched.setattr(SequenceModel, "evaluate", signalled)
+
+        def on_test_batch_end(self, batch, logs=None):
+            batches.append(batch)
+            if where == "in validation" and batch == 1:
+                signal.raise_signal(signal.SIGTERM)
+            end(self, batch, logs)
+
+        patched.setattr(StepCallback, "on_test_batch_end", on_test_batch_end)
+        with pytest.raises(Stopped) as caught:
+            fit(experiment)
+    assert caught.value.exit_code == 143
+    assert batches == {"last step": [], "before validation": [0], "in validation": [0, 1]}[where]
+    run = Path(experiment.run.run_dir)
+    (last,) = (run / "checkpoints").glob("last-*")
+    progress = json.loads((last / "progress.json").read_text())
+    assert (last.name, progress["epoch"], progress["batch"]) == ("last-00000004", 0, 4)
+    assert not (run / "history.csv").exists()
+    fit(experiment)
+    assert_same_run(experiment.run.run_dir, through.run.run_dir)
+
+
+@pytest.mark.parametrize(
+    "limit", [pytest.param(n, marks=pytest.mark.slow) if n != 4 else n for n in (3, 4, 6)]
+)
+def test_a_run_goes_on_after_its_updates_were_skipped(experiment, changed, monkeypatch, limit):
+    """It ended within an epoch of four batches, with the epoch, or within the next."""
+    experiment = changed(experiment, max_skipped_updates=limit)
+    with monkeypatch.context() as patched:
+        load = registry.load
+
+        def loaded(*arguments):
+            dataset = load(*arguments)
+            dataset.train.values[:] = 1e30
+            return dataset
+
+        patched.setattr(registry, "load", loaded)
+        with pytest.raises(UserError, match=f"the last {limit} updates were skipped, as the bound"):
+            fit(experiment)
+        # The sum of data.json notices other data, and so has to see the same.
+        again = changed(experiment, max_skipped_updates=0)
+        found = fit(again)
+    assert found["epochs"] == 2
+    rows = History(Path(experiment.run.run_dir) / "history.csv").rows()
+    assert [row["train_skipped_updates"] for row in rows] == [4.0, 4.0]
 
 
 WAIT_AFTER_STEP_6 = """
@@ -261,6 +328,32 @@ with Interruption():
         process.communicate(timeout=30)
         assert process.returncode == expected
         assert time.monotonic() - began < 30
+
+
+def test_a_second_signal_does_not_wait_for_a_call_to_return():
+    """As into TensorFlow, within which Python runs no handler of its own."""
+    code = """
+import ctypes
+from zforcing_tf import programs
+from zforcing_tf.training.interruption import Interruption
+def blocked():
+    print("running", flush=True)
+    for _ in range(6):  # a signal ends the sleep that is running
+        ctypes.CDLL(None).sleep(20)
+def main():
+    %s
+programs.run(main, ["program"])
+"""
+    for body in ("blocked()", "with Interruption(): blocked()"):
+        process = start("-c", code % body.replace(": ", ":\n        "))
+        assert process.stdout.readline() == "running\n"
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 143
+        assert time.monotonic() - began < 15
 
 
 def test_another_experiment_is_refused_with_the_difference(experiment):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -37,6 +39,29 @@ def test_a_term_that_is_not_finite_is_named(part: str, words: set[str]) -> None:
     skipped = model.guard.skipped()
     assert (skipped.in_a_row, skipped.total, skipped.step) == (1, 1, 1)
     assert words <= set(skipped.terms) and GRADIENT not in skipped.terms
+    for weight, expected in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_a_term_whose_gradient_is_finite_is_skipped_too(dtype: str) -> None:
+    """As with a weight of zero, through which nothing flows back."""
+    model = factory.trainable("gaussian", model="vrnn", dtype=dtype)
+    batch = factory.batch("gaussian")
+    for _ in range(20):  # float16 finds its scale
+        step(model, batch)
+    assert not model.guard.skipped().in_a_row
+    before = [w.numpy() for w in model.trainable_variables]
+    gradients = model.gradients
+
+    def infinite(*inputs: Any) -> Any:
+        found, sums, after = gradients(*inputs)
+        return found, sums | {"kl": sums["kl"] + np.inf}, after
+
+    model.set_form(False, 1, infinite)
+    step(model, batch)
+    assert model.guard.skipped().in_a_row == 1
+    assert model.guard.skipped().terms == [TERMS["kl"]]
     for weight, expected in zip(model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(weight.numpy(), expected)
 

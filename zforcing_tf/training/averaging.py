@@ -16,7 +16,7 @@ def averaged_weights(model: SequenceModel) -> Iterator[None]:
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
-    if not optimizer.use_ema:
+    if not optimizer.use_ema or not int(optimizer.iterations.numpy()):  # then there is no mean yet
         yield
         return
     weights = model.trainable_variables

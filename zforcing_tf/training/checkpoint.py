@@ -3,7 +3,8 @@
 A checkpoint is a folder `last-<step>` or `best-<step>`: TensorFlow writes into a folder of another
 name, which is renamed when all of it is on the disk. One of the same step is moved aside to
 `last-<step>.replaced` until then, so that whenever the process is killed a complete one is there.
-`checksums.json` has the SHA-256 of each file, which is compared before one is read.
+`checksums.json` has the SHA-256 of each file, which is compared before one is read. A damaged one
+is kept as `last-<step>.damaged` for whoever wants to look at it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from zforcing_tf.training.json_files import read_json
 from zforcing_tf.training.run_directory import RunDirectory
 
 Kind = Literal["last", "best"]
-_PARTIAL, _REPLACED = ".partial-", ".replaced"
+_PARTIAL, _REPLACED, _DAMAGED = ".partial-", ".replaced", ".damaged"
 _BEST_KEPT = 2  # the second is what a damaged one falls back to
 _STATE, _PROGRESS, _CHECKSUMS = "state", "progress.json", "checksums.json"
 _SPARE = 1.2
@@ -47,7 +48,7 @@ class Progress:
 
     Attributes:
         epoch: epochs that are complete.
-        batch: batches done of the next epoch.
+        batch: batches done of the next epoch; if all, it is to be validated.
         best_bound: best validation bound so far, nats per sequence; None before the first.
         best_epoch: epochs that were complete then.
         seconds: spent in training, validation included.
@@ -151,7 +152,8 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
         self._remove(replaced)
         for old in self.paths(kind)[: -(self.keep if kind == "last" else _BEST_KEPT)]:
-            self._remove(old)
+            if old != final:
+                self._remove(old)
         return final
 
     def check_room(self) -> None:
@@ -208,7 +210,24 @@ class Checkpoints:
         def read(path: Path) -> None:
             self._state().read(str(path / _STATE)).assert_existing_objects_matched()
 
-        return self._newest_sound(kind, read)
+        found = self._newest_sound(kind, read)
+        if found is not None and self._writes:
+            self._set_aside(int(self._model.step_counter.numpy()))
+        return found
+
+    def _set_aside(self, step: int) -> None:
+        """What is of later steps, as training goes on from an earlier one.
+
+        Else it would be taken for the newest, and what is written from now on for old.
+        """
+        for path in self.paths("last"):
+            if _step_of(path) > step:
+                damaged = path.with_name(path.name + _DAMAGED)
+                shutil.rmtree(damaged, ignore_errors=True)
+                durable.rename(path, damaged)
+        for path in self.paths("best"):
+            if _step_of(path) > step:  # that training finds again
+                self._remove(path)
 
     def restore_weights(self, kind: Kind) -> Progress | None:
         """As `restore`, but of the weights alone, for use of a trained model."""
@@ -253,6 +272,10 @@ def _checksums(folder: Path) -> dict[str, str]:
                     digest.update(block)
             found[path.name] = digest.hexdigest()
     return found
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.partition("-")[2].partition(".")[0])
 
 
 def _verify(folder: Path) -> None:

@@ -10,8 +10,10 @@ import dataclasses
 import functools
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +48,7 @@ class Worker:
 
 
 _ONLY_WORKER = Worker()
+_Found = TypeVar("_Found")
 
 
 def worker_of(run: RunConfig, environment: Mapping[str, str] = os.environ) -> Worker:
@@ -172,6 +175,8 @@ def _multi_worker(algorithm: str) -> tf.distribute.Strategy:
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=_COLLECTIVE[algorithm.upper()]
     )
+    # TensorFlow waits for an hour, and says nothing.
+    print("waiting until all workers of TF_CONFIG have started", file=sys.stderr, flush=True)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except (tf.errors.OpError, ValueError) as error:
@@ -179,6 +184,12 @@ def _multi_worker(algorithm: str) -> tf.distribute.Strategy:
             f"the workers of TF_CONFIG cannot be brought together ({first_line(error)}); see that "
             "each address is right and free, and that all workers have been started"
         ) from error
+
+
+_LOST = re.compile(
+    r"collective ops? (is|are|has been) aborted|heartbeat|coordination service|barrier|"
+    r"socket closed|connection (reset|refused|closed)|recv buf error|connect to peer|broken pipe"
+)
 
 
 def first_line(error: Exception) -> str:
@@ -189,12 +200,20 @@ def first_line(error: Exception) -> str:
 
 
 def is_lost_worker(error: Exception) -> bool:
-    """Whether an error of TensorFlow says that another worker is gone."""
-    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
-    words = ("collective", "heartbeat", "worker", "coordination", "socket closed", "connection")
-    return isinstance(error, lost) or (
-        isinstance(error, tf.errors.OpError) and any(word in str(error).lower() for word in words)
+    """Whether an error of TensorFlow says that another worker is gone.
+
+    The class says it, or, where that is a general one, the words; devices have "worker" in their
+    names, so that the word alone says nothing.
+    """
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
     )
+    general = (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.FailedPreconditionError)
+    said = first_line(error).lower()
+    return isinstance(error, lost) or (isinstance(error, general) and bool(_LOST.search(said)))
 
 
 class Team:
@@ -264,11 +283,36 @@ class Team:
         found = self._strategy.experimental_local_results(total)[0].numpy() / local
         return np.asarray(found, np.float64)
 
+    def each(self, number: int) -> list[int]:
+        """What each worker gives, below 2^53."""
+        numbers = np.zeros(self.worker.count)
+        numbers[self.worker.index] = number
+        return [int(n) for n in self.sum(numbers)]
+
+    def together(self, task: Callable[[], _Found]) -> _Found:
+        """Does something that may fail for the user's reasons, on each worker.
+
+        Raises:
+            UserError: it failed here; or on another worker, which says why itself.
+        """
+        found = problem = None
+        try:
+            found = task()
+        except UserError as error:
+            problem = error
+        failed = self.each(problem is not None)
+        if problem is not None:
+            raise problem
+        if any(failed):
+            raise UserError(
+                f"worker {failed.index(1)} of {self.worker.count} (counted from 0) cannot go on, "
+                "and says itself why: mend that, and start all of them again"
+            )
+        return found  # type: ignore[return-value]
+
     def agree(self, number: int, what: str) -> None:
         """UserError unless all workers have the same number."""
-        count = self.worker.count
-        first, second = self.sum(np.array([number, float(number) ** 2]))
-        if count > 1 and abs(count * second - first**2) > 0.5:
+        if len(set(self.each(number))) > 1:
             raise UserError(
                 f"workers differ in {what}, which is {number} here: --run_dir must be a folder "
                 "that all of them see, and each must be given the same command"

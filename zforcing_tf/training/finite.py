@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def apply_if_finite(
         optimizer: Keras optimizer, built.
         gradients: already summed over replicas, the same on each.
         variables: what they belong to.
-        finite: scalar bool, the same on each replica; false only if a gradient is not finite.
+        finite: scalar bool, the same on each replica.
     """
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
@@ -38,9 +39,9 @@ def apply_if_finite(
         optimizer.apply([g / replicas for g in gradients], variables)
 
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        # It leaves all alone for itself, and lowers its scale then, without which nothing would
-        # ever be finite again.
-        apply(gradients)
+        # It leaves all alone for itself where a gradient is not finite, and lowers its scale then,
+        # without which nothing would ever be finite again.
+        apply([tf.where(finite, g, tf.constant(math.nan, g.dtype)) for g in gradients])
         return
 
     mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -18,7 +18,7 @@ from zforcing_tf.data import identity, pipeline, registry
 from zforcing_tf.data.feed import Feed
 from zforcing_tf.data.spec import Dataset, DataSpec
 from zforcing_tf.data.validation import check_limits
-from zforcing_tf.errors import UserError
+from zforcing_tf.errors import LostWorkerError, UserError
 from zforcing_tf.scoring import (
     evaluate,
     protocol,
@@ -39,6 +39,8 @@ from zforcing_tf.training.summaries import Summaries
 from zforcing_tf.training.writing import GO_ON, writing
 
 Logs = dict[str, float]
+_SECONDS_TO_APPEAR = 60.0
+"""In which what one machine has written is seen by the others, caches of folders included."""
 
 
 class Stopped(Exception):
@@ -64,6 +66,8 @@ def compiled_model(config: ExperimentConfig, spec: DataSpec) -> SequenceModel:
             jit_compile=False,  # the model compiles the parts that gain by it
             steps_per_execution=config.run.steps_per_execution,
         )
+        # That of a scaled loss is not, and has to be there before a checkpoint is restored.
+        model.optimizer.build(model.trainable_variables)
     return model
 
 
@@ -85,10 +89,10 @@ def fit(config: ExperimentConfig) -> dict[str, Any]:
         tf.config.experimental.enable_op_determinism()
     try:
         return _fit(config, run, team)
-    except (tf.errors.OpError, RuntimeError) as error:
+    except tf.errors.OpError as error:
         if worker.count == 1 or not distribution.is_lost_worker(error):
             raise
-        raise UserError(
+        raise LostWorkerError(
             f"another worker has ended or cannot be reached ({distribution.first_line(error)}); "
             "start all of them again with the same commands: they go on from the last checkpoint"
         ) from error
@@ -100,28 +104,53 @@ def _fit(config: ExperimentConfig, run: RunDirectory, team: Team) -> dict[str, A
     model = compiled_model(config, dataset.spec)
     check_limits(dataset, model.emission.family.limits, model.emission.family_name)
     with run.lock():
-        if run.writes and run.config.exists():
-            run.check_experiment(config)
-            check_data(run, dataset)
-        if not run.open_for_training(config):
-            for line in progress.data_lines(dataset):
-                run.say(line)
-        run.write_data(identity.described(dataset))
+        team.together(lambda: _open(config, run, dataset))
+        if team.worker.count > 1:
+            team.together(lambda: _check_same(config, run, dataset))
         training = _Training(config, dataset, model, run, team)
         training.run()
         return training.results()
+
+
+def _open(config: ExperimentConfig, run: RunDirectory, dataset: Dataset) -> None:
+    """Begins the run or finds it there; of several workers one does."""
+    if not run.writes:
+        return
+    if run.config.exists():
+        run.check_experiment(config)
+        check_data(run, dataset)
+    if not run.open_for_training(config):
+        for line in progress.data_lines(dataset):
+            run.say(line)
+    run.write_data(identity.described(dataset))
+
+
+def _check_same(config: ExperimentConfig, run: RunDirectory, dataset: Dataset) -> None:
+    """UserError unless this worker sees the run of the first one, and was given the same."""
+    until = time.monotonic() + _SECONDS_TO_APPEAR
+    while not run.config.exists():
+        if time.monotonic() > until:
+            raise UserError(
+                f"this worker does not see {run.config}, which the first one has written: "
+                "--run_dir must be a folder that all of them see"
+            )
+        time.sleep(0.5)
+    own = {"data_dir", "manual_dir", "run_dir"}  # where a machine has them
+    if changes := run.open_for_reading().differences(config, ignore=own):
+        raise UserError(
+            f"this worker was given other flags than the first one ({'; '.join(changes)}): start "
+            "all with the same command"
+        )
+    check_data(run, dataset)
 
 
 def _loaded(config: ExperimentConfig, team: Team) -> Dataset:
     """The data; where there are several workers the chief prepares it, before the others look."""
     if team.worker.count == 1:
         return registry.load(config.data)
-    if team.worker.is_chief:
-        dataset = registry.load(config.data)
-        team.agree(0, "the start")
-    else:
-        team.agree(0, "the start")
-        dataset = registry.load(config.data)
+    dataset = team.together(lambda: registry.load(config.data) if team.worker.is_chief else None)
+    prepared = dataset
+    dataset = team.together(lambda: prepared or registry.load(config.data))
     for split in dataset.splits:
         team.agree(split.num_sequences, f"the number of sequences in the split {split.name}")
         team.agree(split.num_frames, f"the number of frames in the split {split.name}")
@@ -176,7 +205,8 @@ class _Training:
             place = f"epoch {restored.epoch}" + (f", batch {restored.batch}" * bool(restored.batch))
             self.run_directory.say(f"resuming {self.run_directory.path} after {place}")
         self.team.agree(int(self.model.step_counter.numpy()), "the step of their checkpoint")
-        self.checkpoints.check_room()
+        if not self._done():
+            self.team.together(self.checkpoints.check_room)
         if self.history is not None:
             self.history.keep(self.progress.epoch)
         with (
@@ -200,13 +230,37 @@ class _Training:
 
     def _epoch(self, interruption: Interruption, callback: progress.StepCallback) -> None:
         now = self.progress
-        self._epoch_began = started = time.monotonic()
+        self._epoch_began = time.monotonic()
+        num_batches = self.feed.num_batches(now.epoch)
+        if now.batch < num_batches:
+            last = self._train(callback, num_batches)
+        else:  # all that is left of the epoch is to validate
+            last = progress.restored_metrics(self.model, now.sums, self.team)
+        if callback.diverged:
+            raise UserError(self._diagnosis(callback.batches))
+        trained = self._within(callback.batches)
+        if trained.batch < num_batches or callback.stopping:
+            self._save("last", trained)
+            raise Stopped(interruption.exit_code)
+        with averaged_weights(self.model):
+            validation = self._validation(callback)
+            if validation is not None:
+                self._take(last, validation)
+        if validation is None:
+            self._save("last", self._timed(trained))
+            raise Stopped(interruption.exit_code)
+        self._save("last", self.progress)
+        if callback.stopping:
+            raise Stopped(interruption.exit_code)
+
+    def _train(self, callback: progress.StepCallback, num_batches: int) -> Logs:
+        """What is left of an epoch, or what of it comes before a signal; its metrics."""
+        now = self.progress
         self.epoch_number.assign(now.epoch)
         batches = None if now.batch else self.whole_epoch
         if batches is None:
             batches = self.team.distributed(self.feed.batches(now.epoch, now.batch))
         callback.sums = now.sums
-        num_batches = self.feed.num_batches(now.epoch)
         logs = self.model.fit(
             batches,
             epochs=now.epoch + 1,
@@ -217,24 +271,24 @@ class _Training:
             verbose=progress.verbosity() if self.run_directory.writes else 0,
             callbacks=[callback],
         ).history
-        if callback.diverged:
-            raise UserError(self._diagnosis(callback.batches))
-        if now.batch + callback.batches < num_batches:
-            self._save_within(callback.batches)
-            raise Stopped(interruption.exit_code)
-        last = {name: float(np.ravel(values[-1])[0]) for name, values in logs.items()}
-        with averaged_weights(self.model):
-            self._validate(last, started)
-        self._save("last", self.progress)
-        if callback.stopping:
-            raise Stopped(interruption.exit_code)
+        return {name: float(np.ravel(values[-1])[0]) for name, values in logs.items()}
 
-    def _validate(self, last: Logs, started: float) -> None:
-        """After an epoch of training, which gave `last`."""
+    def _validation(self, callback: progress.StepCallback) -> Logs | None:
+        """Metrics on validation data; None if a signal came before they were complete."""
+        found = self.model.evaluate(
+            self.validation,
+            steps=self.validation_steps if self.team.worker.count > 1 else None,
+            verbose=0,
+            callbacks=[callback],
+            return_dict=True,
+        )
+        if callback.cut_short:
+            return None
+        return {name: float(np.ravel(value)[0]) for name, value in found.items()}
+
+    def _take(self, last: Logs, validation: Logs) -> None:
+        """Ends an epoch whose training gave `last`."""
         now = self.progress
-        steps = self.validation_steps if self.team.worker.count > 1 else None
-        found = self.model.evaluate(self.validation, steps=steps, verbose=0, return_dict=True)
-        validation = {name: float(np.ravel(value)[0]) for name, value in found.items()}
         bound = validation.get("bound", validation["elbo"])
         best = _better(bound, now.best_bound)
         if not math.isfinite(bound):
@@ -243,7 +297,7 @@ class _Training:
             epoch=now.epoch + 1,
             best_bound=bound if best else now.best_bound,
             best_epoch=now.epoch + 1 if best else now.best_epoch,
-            seconds=now.seconds + time.monotonic() - started,
+            seconds=self._timed(now).seconds,
         )
         self._halve_learning_rate()
         self._report(last, validation, best)
@@ -252,16 +306,18 @@ class _Training:
 
     def _save_within(self, batches: int) -> None:
         """A checkpoint within an epoch, of which this process has done so many batches."""
-        now = self.progress
-        self._save(
-            "last",
-            dataclasses.replace(
-                now,
-                batch=now.batch + batches,
-                seconds=now.seconds + time.monotonic() - self._epoch_began,
-                sums=progress.metric_sums(self.model, self.team),
-            ),
-        )
+        self._save("last", self._within(batches))
+
+    def _within(self, batches: int) -> Progress:
+        """Progress within an epoch, of which this process has done so many batches."""
+        now = self._timed(self.progress)
+        sums = progress.metric_sums(self.model, self.team)
+        return dataclasses.replace(now, batch=now.batch + batches, sums=sums)
+
+    def _timed(self, before: Progress) -> Progress:
+        """With the time since this epoch began in this process."""
+        seconds = self.progress.seconds + time.monotonic() - self._epoch_began
+        return dataclasses.replace(before, seconds=seconds)
 
     def _diagnosis(self, batches: int) -> str:
         """Why update after update was skipped, after so many batches of this process's epoch."""

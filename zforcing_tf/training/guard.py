@@ -16,6 +16,7 @@ TERMS = {
     "kl": "the KL",
     "auxiliary": "the auxiliary cost",
     "backward": "the backward network's own likelihood",
+    "loss": "the loss",
 }
 GRADIENT = "a gradient, where all terms were finite"
 
@@ -57,6 +58,10 @@ class Guard:
         ]
         return tf.cast(tf.stack([self._request.read_value(), *flags]), dtype)
 
+    def all_finite(self, seen: tf.Tensor) -> tf.Tensor:
+        """Whether all terms were finite on all replicas, scalar bool; of the sum of the above."""
+        return tf.reduce_all(seen[1:] == 0)
+
     def note(self, seen: tf.Tensor, finite: tf.Tensor, step: tf.Tensor) -> None:
         """Takes what all replicas have seen of a step, the same on each of them.
 
@@ -96,4 +101,6 @@ class Guard:
         if not step:
             return Skipped(0, 0, 0, [])
         words = [w for w, bad in zip(TERMS.values(), self._terms.numpy(), strict=True) if bad > 0]
+        # The loss is a sum of the others, and says something only where they say nothing.
+        words = [w for w in words if w != TERMS["loss"]] or words
         return Skipped(in_a_row, total, step, words or [GRADIENT])

@@ -6,7 +6,7 @@ import os
 import signal
 from types import FrameType, TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from zforcing_tf.signals import SIGNALS, second_ends_at_once
 
 
 class Interruption:
@@ -18,8 +18,10 @@ class Interruption:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._watching = second_ends_at_once()
 
     def __enter__(self) -> Interruption:
+        self._watching.__enter__()
         self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         return self
 
@@ -31,6 +33,7 @@ class Interruption:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        self._watching.__exit__(None, None, None)
 
     @property
     def exit_code(self) -> int:
@@ -41,7 +44,5 @@ class Interruption:
         return 128 + (self.received or signal.SIGTERM)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            os._exit(128 + number)
         self.received = signal.Signals(number)
         os.write(2, b"\nstopping after this step; once more to stop at once\n")

@@ -21,6 +21,8 @@ from zforcing_tf.training.writing import GO_ON, writing
 _MOST_SKIPPED = 10
 _MOST_SAID = 5
 """Skipped updates of an epoch that get a line each."""
+_VOTE_EVERY = 8
+"""Batches of validation after which workers ask each other whether to stop."""
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -41,6 +43,7 @@ class StepCallback(keras.callbacks.Callback):
     Attributes:
         batches: done of the epoch by this process.
         diverged: whether it stopped as too many updates were skipped.
+        cut_short: whether a signal ended the latest evaluation.
         sums: of the metrics, with which the next epoch begins; empty: zeros. They are what
             `metric_sums` gave when that epoch was interrupted.
 
@@ -59,7 +62,7 @@ class StepCallback(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.batches = 0
-        self.diverged = False
+        self.diverged = self.cut_short = False
         self.sums: Mapping[str, list[float] | float] = {}
         self._interruption = interruption
         self._run = run
@@ -89,9 +92,7 @@ class StepCallback(keras.callbacks.Callback):
         """Starts to count; Keras has just set the metrics to zero."""
         self.batches = self._said = 0
         self._start = self._step = int(self.model.step_counter.numpy())
-        for variable in metric_variables(self.model):
-            if variable.path in self.sums:
-                _restore_sum(variable, self.sums[variable.path], self._team)
+        _restore_sums(self.model, self.sums, self._team)
         self.sums = {}
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -119,10 +120,22 @@ class StepCallback(keras.callbacks.Callback):
             self.model.guard.request_stop()
         if self.stopping:
             self.model.stop_training = True
-        every, ends = self._run.checkpoint_every_steps, self.batches == self.params["steps"]
+        every = self._run.checkpoint_every_steps
         due = every and (self._start + before) // every != self._step // every
-        if due and not ends and not self.model.stop_training:
+        if due and not self.model.stop_training:
             self._save(self.batches)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Of validation."""
+        self.cut_short = False
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Ends validation at a signal; of several workers all at the same batch."""
+        stop = self._interruption.received is not None
+        if self._vote:
+            stop = batch % _VOTE_EVERY == 0 and any(self._team.each(stop))
+        if stop:
+            self.cut_short = self.model.stop_evaluating = True
 
     @property
     def stopping(self) -> bool:
@@ -162,12 +175,27 @@ def metric_sums(model: keras.Model, team: Team = ALONE) -> dict[str, list[float]
 
     Not their totals: shared out again, these would not add up to the same to the last bit.
     """
-    found, places = {}, team.replicas
+    variables = metric_variables(model)
+    values = np.zeros([len(variables), team.num_replicas])
+    for row, variable in zip(values, variables, strict=True):
+        row[team.replicas] = [float(part.numpy()) for part in team.local_parts(variable.value)]
+    names = (variable.path for variable in variables)
+    return dict(zip(names, team.sum(values).tolist(), strict=True))
+
+
+def restored_metrics(
+    model: keras.Model, sums: Mapping[str, list[float] | float], team: Team = ALONE
+) -> dict[str, float]:
+    """Metrics by name as an epoch of training gave them, whose `metric_sums` were these."""
+    model.reset_metrics()
+    _restore_sums(model, sums, team)
+    return {name: float(np.ravel(value)[0]) for name, value in model.trained_metrics().items()}
+
+
+def _restore_sums(model: keras.Model, sums: Mapping[str, list[float] | float], team: Team) -> None:
     for variable in metric_variables(model):
-        values = np.zeros(team.num_replicas)
-        values[places] = [float(part.numpy()) for part in team.local_parts(variable.value)]
-        found[variable.path] = [float(value) for value in team.sum(values)]
-    return found
+        if variable.path in sums:
+            _restore_sum(variable, sums[variable.path], team)
 
 
 def _restore_sum(variable: keras.Variable, saved: list[float] | float, team: Team) -> None:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import logging
 import os
+import platform
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,7 +73,9 @@ class RunDirectory:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                owner = file.read().strip() or "unknown"
+                owner, _, host = (file.read().strip() or "unknown").partition(" ")
+                if host not in ("", platform.node()):
+                    owner += f" on {host}"
                 raise UserError(
                     f"process {owner} is training in {self.path}; "
                     "wait until it ends, or give another --run_dir"
@@ -84,7 +87,7 @@ class RunDirectory:
                     "%s: this file system has no locks; train there only once", file.name
                 )
             file.truncate(0)
-            file.write(str(os.getpid()))
+            file.write(f"{os.getpid()} {platform.node()}")
             file.flush()
             yield
             file.truncate(0)
