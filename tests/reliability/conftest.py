@@ -80,13 +80,18 @@ def start(data: Path) -> Start:
 
 @pytest.fixture
 def start_workers(data: Path) -> Callable[..., list[subprocess.Popen[str]]]:
-    """Starts two workers of a training."""
+    """Starts two workers of a training; `second` has flags for the second one alone."""
 
-    def starting(run_dir: Path, *flags: str) -> list[subprocess.Popen[str]]:
+    def starting(
+        run_dir: Path, *flags: str, second: tuple[str, ...] = ()
+    ) -> list[subprocess.Popen[str]]:
         addresses = launch_local_workers.free_addresses(2)
         given = [*SETTINGS, f"--manual_dir={data}", f"--data_dir={data.parent / 'tfds'}",
                  f"--run_dir={run_dir}", *flags]  # fmt: skip
-        return [launch_local_workers.start(i, addresses, given) for i in range(2)]
+        return [
+            launch_local_workers.start(i, addresses, [*given, *(second if i else ())])
+            for i in range(2)
+        ]
 
     return starting
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.reliability.conftest import Start, assert_same_run, finish, finish_workers
+from tests.reliability.conftest import (
+    Start,
+    assert_same_run,
+    finish,
+    finish_workers,
+    write_data,
+)
 
 WIDE = "--dtype=float64"  # where rounding leaves twelve digits, a mistake has nowhere to hide
 EPOCHS = "--train_epochs=4"  # of five steps: four with 8 sequences, one with 5
@@ -72,6 +78,41 @@ def test_a_run_goes_on_with_another_number_of_replicas(
     finish(start(run, WIDE, "--train_epochs=4"))
     finish(start(through, WIDE, EPOCHS))
     assert_same_run(run, through, TOLERANCE)
+
+
+@pytest.mark.reliability
+def test_workers_must_have_the_same(
+    start_workers: StartWorkers, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Flags and folder; what is wrong shows before the first step, and once."""
+    run = tmp_path / "run"
+    other_data = f"--manual_dir={write_data(tmp_path / 'x.npz', other)}"
+    for flag in ("--learning_rate=0.02", other_data):
+        finish_workers(start_workers(run, "--train_epochs=1", second=(flag,)), 2)
+    finish_workers(start_workers(run, "--train_epochs=1", second=(f"--run_dir={tmp_path}/b",)), 2)
+    error = capfd.readouterr().err
+    assert error.count("worker 0: error: worker 1 of 2 (counted from 0) cannot go on, and s") == 3
+    assert "given other flags than the first one (learning_rate: 0.01 -> 0.02)" in error
+    assert f"worker 1: error: {run} was trained on other data than is there now" in error
+    assert f"worker 1: error: this worker does not see {tmp_path}/b/config.json, which" in error
+    assert not list(run.glob("checkpoints/*"))
+    finish_workers(start_workers(run, "--train_epochs=1"))
+    log = (run / "log.txt").read_text()
+    assert log.count("best epoch 1 of 1") == log.count("epoch 1/1") == 1
+
+
+def other(x: np.ndarray) -> None:
+    x += 1
+
+
+@pytest.mark.reliability
+def test_float16_goes_on_with_its_scale(start: Start, tmp_path: Path) -> None:
+    """A scale is a state as well: equal to the last bit."""
+    run, through = tmp_path / "run", tmp_path / "through"
+    for epochs in (1, 4):
+        finish(start(run, "--dtype=mixed_float16", f"--train_epochs={epochs}"))
+    finish(start(through, "--dtype=mixed_float16", "--train_epochs=4"))
+    assert_same_run(run, through)
 
 
 @pytest.mark.reliability
