@@ -37,20 +37,24 @@ each_smoothing_case = pytest.mark.parametrize(
     ("variant", "emission"), [case for case in CASES if case[0] in SMOOTHING]
 )
 # Compiling takes seconds: each variant and each emission once.
-each_part = pytest.mark.parametrize(
+PARTS = [
+    ("rnn", "gaussian"),
+    ("storn", "bernoulli"),
+    ("vrnn", "categorical"),
+    ("vrnn_gru_layer_norm", "gaussian"),
+    ("srnn", "gaussian"),
+    ("srnn_gru", "bernoulli"),
+    ("zforcing", "categorical"),
+    ("layer_norm", "bernoulli"),
+    ("full", "gaussian_mixture"),
+    ("autoregressive", "discretised_logistic_mixture"),
+]
+each_part = pytest.mark.parametrize(("variant", "emission"), PARTS)
+# Half of them where it takes dozens; `make slow` has the others.
+_HALF = {"vrnn", "srnn", "zforcing", "full", "autoregressive"}
+each_part_slowly = pytest.mark.parametrize(
     ("variant", "emission"),
-    [
-        ("rnn", "gaussian"),
-        ("storn", "bernoulli"),
-        ("vrnn", "categorical"),
-        ("vrnn_gru_layer_norm", "gaussian"),
-        ("srnn", "gaussian"),
-        ("srnn_gru", "bernoulli"),
-        ("zforcing", "categorical"),
-        ("layer_norm", "bernoulli"),
-        ("full", "gaussian_mixture"),
-        ("autoregressive", "discretised_logistic_mixture"),
-    ],
+    [pytest.param(*part, marks=() if part[0] in _HALF else pytest.mark.slow) for part in PARTS],
 )
 WEIGHTS = Weights(0.7, 0.3, 0.2)
 SEEDS = tf.constant([[7, 1], [7, 2], [-3, 5]], tf.int32)

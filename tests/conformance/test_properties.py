@@ -12,6 +12,7 @@ from tests.conformance.cases import (
     SEEDS,
     each_case,
     each_part,
+    each_part_slowly,
     loss_and_gradients,
     model_of,
     noise_for,
@@ -25,7 +26,7 @@ from zforcing_tf import unroll
 # Ways of running.
 
 
-@each_part
+@each_part_slowly
 def test_graph_and_xla_are_eager(variant, emission):
     """Losses, terms and gradients; the XLA's within 1e-5."""
     model, batch = model_of(variant, emission), tensors(factory.batch(emission))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,7 +18,7 @@ LOSS_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 GRADIENT_TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
-def cases() -> list[object]:
+def cases() -> list[Any]:
     return [
         pytest.param(path, dtype, id=f"{path.parent.name}-{path.stem}-{dtype}")
         for path in FILES
@@ -30,11 +32,26 @@ def test_reference_files_are_there():
     assert len(FILES) >= 10
 
 
-WAYS = [("eager", True), ("graph", False), ("graph", True), ("xla", True)]
+WAYS = [("eager", True), ("graph", False), ("graph", True)]
+# XLA compiles for a dozen seconds: these here, all with `make slow`.
+COMPILED = ("gaussian_condln_zforce-float64", "softmax_condln_zforce-float32")
+EACH = [
+    pytest.param(*case.values, *way, id=f"{case.id}-{way[0]}-{way[1]}")
+    for case in cases()
+    for way in WAYS
+] + [
+    pytest.param(
+        *case.values,
+        "xla",
+        True,
+        id=f"{case.id}-xla",
+        marks=() if case.id.endswith(COMPILED) else pytest.mark.slow,
+    )
+    for case in cases()
+]
 
 
-@pytest.mark.parametrize(("way", "training"), WAYS)
-@pytest.mark.parametrize(("path", "dtype"), cases())
+@pytest.mark.parametrize(("path", "dtype", "way", "training"), EACH)
 def test_terms_and_gradients(path, dtype, way, training):
     """`training` takes the gradient of the loop that is written by hand, else it is automatic."""
     released = Released(path, dtype)

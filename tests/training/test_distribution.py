@@ -130,6 +130,10 @@ def test_what_fails_on_one_worker_ends_all_with_a_sentence():
     assert OneOfThree([0, 0]).together(lambda: "found") == "found"
 
 
+TRACE = (
+    "Graph execution error:\n\nDetected at node CollectiveReduceV2 defined at (most recent call "
+    'last):\n  File "<frozen runpy>", line 198, in heartbeat\n\n'
+)
 PLACE = " [[node ... /job:worker/replica:0/task:1/device:CPU:0]]\nDetected at node collective.py"
 
 
@@ -137,13 +141,17 @@ PLACE = " [[node ... /job:worker/replica:0/task:1/device:CPU:0]]\nDetected at no
     ("kind", "message", "lost"),
     [
         (tf.errors.UnavailableError, "Connection reset by peer", True),
-        (tf.errors.CancelledError, "", True),
+        (tf.errors.CancelledError, "RPC cancelled", True),
         (tf.errors.InternalError, "Collective ops is aborted by: ...", True),
         (tf.errors.ResourceExhaustedError, "OOM when allocating tensor on /job:worker", False),
         (tf.errors.InvalidArgumentError, "assertion failed: lengths must be", False),
         (tf.errors.InternalError, "cuDNN launch failure", False),
+        (tf.errors.InternalError, f"{TRACE}Collective ops is aborted by: Gloo ...", True),
+        (tf.errors.InternalError, f"{TRACE}cuDNN launch failure", False),
         (tf.errors.UnknownError, "OSError: worker.npz: Input/output error", False),
     ],
 )
 def test_which_errors_say_that_a_worker_is_lost(kind, message, lost):
-    assert distribution.is_lost_worker(kind(None, None, message + PLACE)) == lost
+    error = kind(None, None, message + PLACE)
+    assert distribution.is_lost_worker(error) == lost
+    assert distribution.first_line(error) == f"{message}{PLACE}".removeprefix(TRACE).split("\n")[0]

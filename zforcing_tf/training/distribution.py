@@ -192,11 +192,18 @@ _LOST = re.compile(
 )
 
 
+_TRACE = ("Graph execution error:", "Detected at", 'File "', "Stack trace", "[[", "<stack")
+
+
 def first_line(error: Exception) -> str:
     """Of the message of TensorFlow, which is long."""
-    lines = str(getattr(error, "message", error)).strip().splitlines()
-    telling = (line.strip() for line in lines if line.strip() not in ("", "Graph execution error:"))
-    return next((line for line in telling if not line.startswith("Detected at")), repr(error)[:80])
+    return next(iter(_telling_lines(error)), repr(error)[:80])
+
+
+def _telling_lines(error: Exception) -> list[str]:
+    """Without the trace of the graph that TensorFlow puts in front, and where it happened."""
+    lines = (line.strip() for line in str(getattr(error, "message", error)).splitlines())
+    return [line for line in lines if line and not line.startswith(_TRACE)]
 
 
 def is_lost_worker(error: Exception) -> bool:
@@ -212,7 +219,7 @@ def is_lost_worker(error: Exception) -> bool:
         tf.errors.DeadlineExceededError,
     )
     general = (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.FailedPreconditionError)
-    said = first_line(error).lower()
+    said = "\n".join(_telling_lines(error)).lower()
     return isinstance(error, lost) or (isinstance(error, general) and bool(_LOST.search(said)))
 
 
