@@ -202,7 +202,8 @@ def first_line(error: Exception) -> str:
 
 def _telling_lines(error: Exception) -> list[str]:
     """Without the trace of the graph that TensorFlow puts in front, and where it happened."""
-    lines = (line.strip() for line in str(getattr(error, "message", error)).splitlines())
+    message = re.sub(r"\{\{.*?\}\}", "", str(getattr(error, "message", error)))  # of nodes
+    lines = (line.strip() for line in message.splitlines())
     return [line for line in lines if line and not line.startswith(_TRACE)]
 
 

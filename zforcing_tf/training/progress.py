@@ -141,7 +141,8 @@ class StepCallback(keras.callbacks.Callback):
     def stopping(self) -> bool:
         """Whether a signal came, to this process or to one that takes its steps with it."""
         if self._vote:
-            return bool(self.model.guard.stop_agreed)
+            # No model yet: nothing was trained, as only validation is left of an epoch.
+            return self.model is not None and self.model.guard.stop_agreed
         return self._interruption.received is not None
 
     def _look_for_skipped(self) -> None:
