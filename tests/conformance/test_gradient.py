@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests import model_factory as factory
-from tests.conformance.cases import each_part, tensors
+from tests.conformance.cases import each_part, each_part_slowly, tensors
 from tests.layers.harness import assert_close
 from zforcing_tf import objectives, recompute
 from zforcing_tf.inference import Particles
@@ -85,7 +85,7 @@ def test_of_every_model(variant, emission):
     assert_close(by_hand, expected, 1e-10)
 
 
-@each_part
+@each_part_slowly
 def test_of_windows_computed_again(variant, emission):
     model = factory.build(emission, dtype="float64", **factory.VARIANTS[variant])
     """Windows of two of five steps; the last state is not known then."""

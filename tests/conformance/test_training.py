@@ -110,7 +110,7 @@ def half_precision(scale: float, **values: float) -> SequenceModel:
     return model
 
 
-@pytest.mark.parametrize("eagerly", [True, False])
+@pytest.mark.parametrize("eagerly", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_dynamic_loss_scale_that_is_too_large_falls_until_updates_are_finite(eagerly):
     """Those that overflow are counted, and nothing of them is in weights or metrics."""
     tf.config.run_functions_eagerly(eagerly)

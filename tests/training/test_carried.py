@@ -47,9 +47,15 @@ def losses_of_pieces(model: SequenceModel, split: Split, chunk: int, given: bool
     return total
 
 
-@pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("model", ["rnn", "vrnn", "storn"])
+@pytest.mark.parametrize(
+    ("model", "parts", "given"),
+    [
+        pytest.param(model, parts, given, marks=() if given == (parts == 2) else pytest.mark.slow)
+        for model in ("rnn", "vrnn", "storn")
+        for parts in (1, 2)
+        for given in (False, True)
+    ],
+)
 def test_pieces_add_up_to_the_whole(model: str, parts: int, given: bool) -> None:
     """Where nothing runs backward a step sees the same, cut or not."""
     settings = {"model": model, "dtype": "float64", "score_first_frame": not given}
@@ -86,8 +92,18 @@ def test_a_posterior_sees_its_piece_alone(model: str) -> None:
     assert losses_of_pieces(carried, split_of(batch), 2, False) != pytest.approx(expected)
 
 
-@pytest.mark.parametrize("emission", ["gaussian", "categorical", "bernoulli"])
-@pytest.mark.parametrize("enable_xla", ["off", "on"])
+@pytest.mark.parametrize(
+    ("emission", "enable_xla"),
+    [
+        ("gaussian", "on"),
+        ("categorical", "off"),
+        ("bernoulli", "off"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("gaussian", "off"), ("categorical", "on"), ("bernoulli", "on"))
+        ),
+    ],
+)
 def test_an_update_by_keras(emission: str, enable_xla: str) -> None:
     model = factory.trainable(
         emission, carry_state=True, chunk_length=2, batch_size=2, enable_xla=enable_xla
