@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import platform
 import subprocess
 import sys
 import threading
@@ -207,7 +208,10 @@ def test_one_process_trains_in_a_run_directory(tmp_path: Path) -> None:
         finally:
             holder.kill()
     with run.lock():
-        assert (run.path / ".lock").read_text() == str(os.getpid())
+        assert (run.path / ".lock").read_text() == f"{os.getpid()} {platform.node()}"
+        (run.path / ".lock").write_text("17 another.host")
+        with pytest.raises(UserError, match=r"^process 17 on another\.host is training in "):
+            run.lock().__enter__()
 
 
 def test_the_lock_ends_with_its_block_even_if_that_fails(tmp_path: Path) -> None:
