@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import platform
-import platform
 import subprocess
 import sys
 import threading
