@@ -36,6 +36,11 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
     "zforcing": ("categorical", {**IWAE, **factory.AIDED}),
 }
 each_model = pytest.mark.parametrize("name", MATRIX)
+# What takes up to a minute; `make slow` has the other two.
+each_model_slowly = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ("storn", "srnn") else n for n in MATRIX],
+)
 LENGTHS = (5, 2, 4, 1, 3, 5, 5, 2, 1)
 
 
@@ -63,7 +68,7 @@ def validate(model: Any, name: str) -> dict[str, float]:
     return model.evaluate(batches, verbose=0, return_dict=True)
 
 
-@each_model
+@each_model_slowly
 def test_two_replicas_are_one_device(name):
     results = []
     for replicas in (1, 2):
@@ -85,7 +90,7 @@ def test_two_replicas_are_one_device(name):
         assert validation["bound"] != validation["elbo"]
 
 
-@each_model
+@each_model_slowly
 def test_checkpoint_and_keras_file_go_on_as_if_nothing_had_happened(name, tmp_path):
     model = trainable(name)
     train(model, name, epochs=1)

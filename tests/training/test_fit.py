@@ -184,10 +184,10 @@ def test_an_interruption_on_two_replicas(experiment, changed, tmp_path, monkeypa
 SIGNALLED = [
     (where, strategy) if fast else pytest.param(where, strategy, marks=pytest.mark.slow)
     for where, strategy, fast in (
-        ("last step", "off", False),
+        ("last step", "off", True),
         ("before validation", "off", False),
         ("in validation", "off", True),
-        ("last step", "mirrored", True),
+        ("last step", "mirrored", False),
         ("before validation", "mirrored", False),
         ("in validation", "mirrored", False),
     )
