@@ -71,19 +71,19 @@ def run(
     told: list[int],
 ) -> int:
     """Starts all workers into a list, and waits until all have ended."""
-    workers.clear()
+    workers.clear()  # a signal that comes while they start is told to none, and to all below
     addresses = free_addresses(count)
-    for index in range(count):
-        workers.append(start(index, addresses, flags, threads))
-    if told:  # while they started
+    workers.extend([start(index, addresses, flags, threads) for index in range(count)])
+    if told:
         for worker in workers:
             worker.send_signal(told[0])
     failed, since = 0, 0.0
     while any(worker.poll() is None for worker in workers):
         time.sleep(0.1)
         codes = [worker.poll() for worker in workers]
-        if not failed and any(code not in (None, 0, *_STOPPED) for code in codes):
-            failed, since = next(c for c in codes if c and c not in _STOPPED), time.monotonic()
+        failures = [code for code in codes if code and code not in _STOPPED]
+        if failures and not failed:
+            failed, since = failures[0], time.monotonic()
         if failed and time.monotonic() - since > GRACE:
             for worker in workers:
                 worker.kill()

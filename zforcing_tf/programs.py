@@ -60,7 +60,7 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     """
     try:
         app.run(
-            lambda arguments: _watched(main, arguments),
+            lambda arguments: _guarded(main, arguments),
             argv=list(argv or sys.argv),
             flags_parser=lambda arguments: _parsed(main, arguments),
         )
@@ -96,11 +96,7 @@ def check_run_dir(given: object) -> None:
         raise UserError("--run_dir is empty; give the folder of a run, such as runs/first")
 
 
-def _watched(main: Callable[[], int | None], arguments: Sequence[str]) -> int | None:
-    with signals.second_ends_at_once():
-        return _guarded(main, arguments)
-
-
+@signals.second_ends_at_once()
 def _guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int | None:
     if len(arguments) > 1:
         _fail(

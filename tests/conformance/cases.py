@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests import model_factory as factory
+from tests.slowly import slow_unless
 from zforcing_tf import objectives
 from zforcing_tf.objectives import Weights
 from zforcing_tf.sequence_model import SequenceModel
@@ -54,7 +55,7 @@ each_part = pytest.mark.parametrize(("variant", "emission"), PARTS)
 _HALF = {"vrnn", "srnn", "zforcing", "full", "autoregressive"}
 each_part_slowly = pytest.mark.parametrize(
     ("variant", "emission"),
-    [pytest.param(*part, marks=() if part[0] in _HALF else pytest.mark.slow) for part in PARTS],
+    [slow_unless(part[0] in _HALF, *part) for part in PARTS],
 )
 WEIGHTS = Weights(0.7, 0.3, 0.2)
 SEEDS = tf.constant([[7, 1], [7, 2], [-3, 5]], tf.int32)

@@ -23,6 +23,7 @@ from export import bare_process
 from export.saved_model import write_model
 from export.signatures import listing, serving_module
 from tests import model_factory as factory
+from tests.slowly import slow_unless
 from zforcing_tf.data import pipeline
 from zforcing_tf.data.spec import Split
 
@@ -38,8 +39,7 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
 each_model = pytest.mark.parametrize("name", MATRIX)
 # What takes up to a minute; `make slow` has the other two.
 each_model_slowly = pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in ("storn", "srnn") else n for n in MATRIX],
+    "name", [slow_unless(name not in ("storn", "srnn"), name) for name in MATRIX]
 )
 LENGTHS = (5, 2, 4, 1, 3, 5, 5, 2, 1)
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tests import model_factory as factory
 from tests.conformance.cases import each_part, tensors, with_padding
 from tests.layers.harness import assert_close
+from tests.slowly import slow_unless
 from zforcing_tf import models
 from zforcing_tf.sequence_model import SequenceModel
 
@@ -110,7 +111,7 @@ def half_precision(scale: float, **values: float) -> SequenceModel:
     return model
 
 
-@pytest.mark.parametrize("eagerly", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("eagerly", [slow_unless(False, True), False])
 def test_a_dynamic_loss_scale_that_is_too_large_falls_until_updates_are_finite(eagerly):
     """Those that overflow are counted, and nothing of them is in weights or metrics."""
     tf.config.run_functions_eagerly(eagerly)

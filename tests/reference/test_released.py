@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.reference.released import FILES, Released
+from tests.slowly import slow_unless
 from zforcing_tf import objectives, unroll
 from zforcing_tf.distributions import normal
 from zforcing_tf.objectives import Weights
@@ -36,23 +37,17 @@ WAYS = [("eager", True), ("graph", False), ("graph", True)]
 # XLA compiles for a dozen seconds: these here, all with `make slow`.
 COMPILED = ("gaussian_condln_zforce-float64", "softmax_condln_zforce-float32")
 EACH = [
-    pytest.param(
+    # The automatic gradient of half of the files, as the one by hand is what trains.
+    slow_unless(
+        way != ("graph", False) or "float32" not in case.id,
         *case.values,
         *way,
         id=f"{case.id}-{way[0]}-{way[1]}",
-        # The automatic gradient of half of the files, as the one by hand is what trains.
-        marks=pytest.mark.slow if way == ("graph", False) and "float32" in case.id else (),
     )
     for case in cases()
     for way in WAYS
 ] + [
-    pytest.param(
-        *case.values,
-        "xla",
-        True,
-        id=f"{case.id}-xla",
-        marks=() if case.id.endswith(COMPILED) else pytest.mark.slow,
-    )
+    slow_unless(case.id.endswith(COMPILED), *case.values, "xla", True, id=f"{case.id}-xla")
     for case in cases()
 ]
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tests import model_factory as factory
 from tests.layers.harness import assert_close
+from tests.slowly import slow_unless
 from tests.training.runs import assert_same_run
 from tests.training.test_fit import stop_at
 from zforcing_tf.config import ExperimentConfig
@@ -50,7 +51,7 @@ def losses_of_pieces(model: SequenceModel, split: Split, chunk: int, given: bool
 @pytest.mark.parametrize(
     ("model", "parts", "given"),
     [
-        pytest.param(model, parts, given, marks=() if given == (parts == 2) else pytest.mark.slow)
+        slow_unless(given == (parts == 2), model, parts, given)
         for model in ("rnn", "vrnn", "storn")
         for parts in (1, 2)
         for given in (False, True)
@@ -95,13 +96,9 @@ def test_a_posterior_sees_its_piece_alone(model: str) -> None:
 @pytest.mark.parametrize(
     ("emission", "enable_xla"),
     [
-        ("gaussian", "on"),
-        ("categorical", "off"),
-        ("bernoulli", "off"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (("gaussian", "off"), ("categorical", "on"), ("bernoulli", "on"))
-        ),
+        slow_unless((emission == "gaussian") == (enable_xla == "on"), emission, enable_xla)
+        for enable_xla in ("off", "on")
+        for emission in ("gaussian", "categorical", "bernoulli")
     ],
 )
 def test_an_update_by_keras(emission: str, enable_xla: str) -> None:

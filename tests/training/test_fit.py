@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.slowly import slow_unless
 from tests.training.runs import assert_same_run, finish, start, weights
 from zforcing_tf.config import to_flags_text
 from zforcing_tf.data import pipeline, registry
@@ -181,20 +182,14 @@ def test_an_interruption_on_two_replicas(experiment, changed, tmp_path, monkeypa
         assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
-SIGNALLED = [
-    (where, strategy) if fast else pytest.param(where, strategy, marks=pytest.mark.slow)
-    for where, strategy, fast in (
-        ("last step", "off", True),
-        ("before validation", "off", False),
-        ("in validation", "off", True),
-        ("last step", "mirrored", False),
-        ("before validation", "mirrored", False),
-        ("in validation", "mirrored", False),
-    )
-]
-
-
-@pytest.mark.parametrize(("where", "strategy"), SIGNALLED)
+@pytest.mark.parametrize(
+    ("where", "strategy"),
+    [
+        slow_unless(strategy == "off" and where != "before validation", where, strategy)
+        for strategy in ("off", "mirrored")
+        for where in ("last step", "before validation", "in validation")
+    ],
+)
 def test_a_signal_around_validation_leaves_only_that_to_do(
     experiment, changed, tmp_path, monkeypatch, where, strategy
 ):
@@ -237,9 +232,7 @@ def test_a_signal_around_validation_leaves_only_that_to_do(
     assert_same_run(experiment.run.run_dir, through.run.run_dir)
 
 
-@pytest.mark.parametrize(
-    "limit", [pytest.param(n, marks=pytest.mark.slow) if n != 4 else n for n in (3, 4, 6)]
-)
+@pytest.mark.parametrize("limit", [slow_unless(limit == 4, limit) for limit in (3, 4, 6)])
 def test_a_run_goes_on_after_its_updates_were_skipped(experiment, changed, monkeypatch, limit):
     """It ended within an epoch of four batches, with the epoch, or within the next."""
     experiment = changed(experiment, max_skipped_updates=limit)

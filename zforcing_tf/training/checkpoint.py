@@ -187,13 +187,13 @@ class Checkpoints:
             os.rename(path, hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
-    def paths(self, kind: Kind) -> list[Path]:
-        """Checkpoints of a kind, oldest first."""
+    def paths(self, kind: Kind, after: int = -1) -> list[Path]:
+        """Checkpoints of a kind and of later steps than one, oldest first."""
         found = []
         for path in self.directory.glob(f"{kind}-*"):
             if match := re.fullmatch(rf"{kind}-(\d+)({re.escape(_REPLACED)})?", path.name):
                 found.append((int(match[1]), match[2] is None, path))
-        return [path for *_, path in sorted(found)]
+        return [path for step, _, path in sorted(found) if step > after]
 
     def restore(self, kind: Kind) -> Progress | None:
         """Restores the newest checkpoint of a kind that is sound; None if there is none at all.
@@ -220,14 +220,12 @@ class Checkpoints:
 
         Else it would be taken for the newest, and what is written from now on for old.
         """
-        for path in self.paths("last"):
-            if _step_of(path) > step:
-                damaged = path.with_name(path.name + _DAMAGED)
-                shutil.rmtree(damaged, ignore_errors=True)
-                durable.rename(path, damaged)
-        for path in self.paths("best"):
-            if _step_of(path) > step:  # that training finds again
-                self._remove(path)
+        for path in self.paths("last", after=step):
+            damaged = path.with_name(path.name + _DAMAGED)
+            shutil.rmtree(damaged, ignore_errors=True)
+            durable.rename(path, damaged)
+        for path in self.paths("best", after=step):  # that training finds again
+            self._remove(path)
 
     def restore_weights(self, kind: Kind) -> Progress | None:
         """As `restore`, but of the weights alone, for use of a trained model."""
@@ -272,10 +270,6 @@ def _checksums(folder: Path) -> dict[str, str]:
                     digest.update(block)
             found[path.name] = digest.hexdigest()
     return found
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.partition("-")[2].partition(".")[0])
 
 
 def _verify(folder: Path) -> None:

@@ -148,8 +148,7 @@ def _loaded(config: ExperimentConfig, team: Team) -> Dataset:
     """The data; where there are several workers the chief prepares it, before the others look."""
     if team.worker.count == 1:
         return registry.load(config.data)
-    dataset = team.together(lambda: registry.load(config.data) if team.worker.is_chief else None)
-    prepared = dataset
+    prepared = team.together(lambda: registry.load(config.data) if team.worker.is_chief else None)
     dataset = team.together(lambda: prepared or registry.load(config.data))
     for split in dataset.splits:
         team.agree(split.num_sequences, f"the number of sequences in the split {split.name}")
@@ -271,7 +270,7 @@ class _Training:
             verbose=progress.verbosity() if self.run_directory.writes else 0,
             callbacks=[callback],
         ).history
-        return {name: float(np.ravel(values[-1])[0]) for name, values in logs.items()}
+        return progress.numbers({name: values[-1] for name, values in logs.items()})
 
     def _validation(self, callback: progress.StepCallback) -> Logs | None:
         """Metrics on validation data; None if a signal came before they were complete."""
@@ -282,9 +281,7 @@ class _Training:
             callbacks=[callback],
             return_dict=True,
         )
-        if callback.cut_short:
-            return None
-        return {name: float(np.ravel(value)[0]) for name, value in found.items()}
+        return None if callback.cut_short else progress.numbers(found)
 
     def _take(self, last: Logs, validation: Logs) -> None:
         """Ends an epoch whose training gave `last`."""

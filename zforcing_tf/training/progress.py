@@ -166,6 +166,11 @@ class StepCallback(keras.callbacks.Callback):
                 tf.profiler.experimental.stop()
 
 
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as Keras gives them, of which each replica may have its own, as plain numbers."""
+    return {name: float(np.ravel(value)[0]) for name, value in metrics.items()}
+
+
 def metric_variables(model: keras.Model) -> list[keras.Variable]:
     """All that the metrics of a model have summed up so far."""
     return [variable for metric in model.metrics for variable in metric.variables]
@@ -190,7 +195,7 @@ def restored_metrics(
     """Metrics by name as an epoch of training gave them, whose `metric_sums` were these."""
     model.reset_metrics()
     _restore_sums(model, sums, team)
-    return {name: float(np.ravel(value)[0]) for name, value in model.trained_metrics().items()}
+    return numbers(model.trained_metrics())
 
 
 def _restore_sums(model: keras.Model, sums: Mapping[str, list[float] | float], team: Team) -> None:
