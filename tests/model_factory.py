@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "srnn": {"model": "srnn"},
     "zforcing": {"model": "zforcing"},
     "vrnn_gru_layer_norm": {"model": "vrnn", "core": "gru", "condition": "layer_norm"},
-    "srnn_gru": {"model": "srnn", "core": "gru", "emission_skip": True},
+    "srnn_gru": {"model": "srnn", "core": "gru", "emission_skip": True, "posterior_window": 2},
     "layer_norm": {"model": "zforcing", "condition": "layer_norm"},
     "autoregressive": {"autoregressive_emission": True, "autoregressive_hidden_size": 4},
     "full": {"model": "zforcing", "emission_skip": True, "emission_hidden_size": 4, **AIDED},

@@ -55,6 +55,11 @@ AIDS_NEED = (
             "--condition=layer_norm needs a core that the latent enters, which --model=srnn lacks: "
             "leave --condition=concat",
         ),
+        (
+            {"model": "storn", "posterior_window": 7},
+            "--posterior_window=7 needs a network that runs backward, which --model=storn lacks: "
+            "leave it at 0, or take one of srnn, zforcing",
+        ),
     ],
 )
 def test_settings_that_the_model_has_no_use_for(settings, message):

@@ -42,6 +42,12 @@ def _check_data(config: ExperimentConfig) -> None:
             "--chunk_length=1 with --noscore_first_frame leaves nothing to score, as the first "
             "frame of each piece is only given: give longer pieces, or --carry_state"
         )
+    window = config.model.posterior_window
+    if data.carry_state and window and data.chunk_length % window:
+        raise UserError(
+            f"--posterior_window={window} does not divide --chunk_length={data.chunk_length}, so "
+            "that windows in training would not be those in scoring: give a divisor, or that"
+        )
     others = {
         "--bound=elbo": config.objective.bound == "elbo",
         "--norecompute": not run.recompute,

@@ -28,6 +28,12 @@ class ModelConfig(Section):
     )
     embedding_size: int = setting(64, "Width of the input embedding (E).", minimum=1)
     hidden_size: int = setting(64, "Hidden width of prior, posterior, auxiliary (M).", minimum=1)
+    posterior_window: int = setting(
+        0,
+        "Steps after which a network that runs backward starts anew, so that the posterior sees no "
+        "more than it does in training on pieces of so many; 0: it begins at the end.",
+        minimum=0,
+    )
     condition: Literal["concat", "layer_norm"] = setting(
         "concat", "How the latent enters the core: beside the input, or by the layer norm."
     )

@@ -96,6 +96,12 @@ def _check(config: ExperimentConfig) -> None:
             "--condition=layer_norm needs a core that the latent enters, which "
             f"--model={model.model} lacks: leave --condition=concat"
         )
+    if model.posterior_window and "backward_encoder" not in found.parts:
+        able = ", ".join(name for name, one in MODELS.items() if "backward_encoder" in one.parts)
+        raise UserError(
+            f"--posterior_window={model.posterior_window} needs a network that runs backward, "
+            f"which --model={model.model} lacks: leave it at 0, or take one of {able}"
+        )
     for name in ("auxiliary", "backward"):
         if _schedule(objective, name).used and not (found.aided and model.latent_size):
             cause = "--latent_size=0" if found.aided else f"--model={model.model}"
@@ -136,6 +142,7 @@ def _cell(config: ModelConfig, embedding: Embedding, dtype: str, cudnn_encoder: 
             direction=direction,
             beside_size=sum(sizes),
             cudnn=cudnn_encoder,
+            window=config.posterior_window if direction == "backward" else 0,
             **own,
         )
 

@@ -15,8 +15,9 @@ from zforcing_tf import objectives
 from zforcing_tf.objectives import Weights
 from zforcing_tf.sequence_model import SequenceModel
 
-SMOOTHING = {"srnn", "srnn_gru", "zforcing", "layer_norm", "autoregressive", "full"}
-"""Those whose posterior sees the frames after its step too."""
+SMOOTHING = {"srnn", "zforcing", "layer_norm", "autoregressive", "full"}
+"""Those whose posterior sees all frames after its step too; that of srnn_gru, those up to the next
+even step."""
 CASES = [
     ("rnn", "bernoulli"),
     ("storn", "categorical"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -22,8 +24,8 @@ D, E, H, T = 3, 4, 5, 6
 LENGTHS = (6, 4, 1)
 
 
-def make(**own: str) -> tuple[Encoder, Embedding]:
-    encoder, embedding = Encoder(H, E, **own), Embedding(D, E, **own)
+def make(**own: Any) -> tuple[Encoder, Embedding]:
+    encoder, embedding = Encoder(H, E, **own), Embedding(D, E)
     randomise(encoder)
     randomise(embedding, seed=2)
     return encoder, embedding
@@ -110,6 +112,57 @@ def test_initial_state_stands_behind_the_end():
     empty = tf.zeros((T, 2), tf.bool)
     states = encoder(drive, empty, initial_state=state)
     np.testing.assert_array_equal(states, tf.repeat(state.h[None], T, axis=0))
+
+
+@TRAINING
+@pytest.mark.parametrize("window", [1, 2, 4, 5, 6, 9])
+@pytest.mark.parametrize("lengths", [LENGTHS, (6,)])
+def test_a_window_is_a_sequence_of_its_own(window, lengths, training):
+    """States and their gradients: nothing of a later window is seen."""
+    encoder, embedding = make(window=window)
+    y, valid = normal(T, len(lengths), D), tf.transpose(tf.sequence_mask(lengths, T))
+    variables = encoder.trainable_variables + embedding.trainable_variables
+
+    def whole(training=training) -> tf.Tensor:
+        return encoder.states(embedding, y, valid, training=training)[0] ** 2
+
+    def cut() -> tf.Tensor:
+        parts = []
+        for start in range(0, T, window):
+            part = slice(start, start + window)
+            parts.append(encoder(encoder.drive(embedding, y[part]), valid[part]))
+        return tf.concat(parts, axis=0) ** 2
+
+    assert_close(whole(), cut())
+    assert_close(tf.function(whole, autograph=False)(), cut())
+    assert_close(gradients_of(whole, variables), gradients_of(cut, variables))
+
+
+def test_windows_see_what_is_beside_them():
+    encoder, embedding = make(window=4, beside_size=2)
+    y, beside = normal(T, 3, D), normal(T, 3, 2, seed=7)
+    states, last = encoder.states(embedding, y, mask(), beside)
+    for start in (0, 4):
+        part = slice(start, start + 4)
+        drive = encoder.drive(embedding, y[part], beside[part])
+        assert_close(states[part], encoder(drive, mask()[part]))
+    assert_close(last.h, states[0])
+
+
+def test_only_the_last_window_starts_from_a_given_state():
+    encoder, embedding = make(window=4)
+    y, full = normal(T, 2, D), tf.ones((T, 2), tf.bool)
+    state = LSTMState(normal(2, H, seed=3), normal(2, H, seed=4))
+    states, last = encoder.states(embedding, y, full, None, state)
+    drive = encoder.drive(embedding, y)
+    assert_close(states[4:], encoder(drive[4:], full[4:], initial_state=state))
+    assert_close(states[:4], encoder(drive[:4], full[:4]))
+    assert_close(last.h, states[0])
+
+
+def test_what_runs_forward_has_no_windows():
+    with pytest.raises(ValueError, match="window must be"):
+        Encoder(H, E, direction="forward", window=3)
 
 
 def test_round_trip():

@@ -94,6 +94,36 @@ def test_a_posterior_sees_its_piece_alone(model: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("variant", "enable_xla", "chunk"),
+    [
+        slow_unless(enable_xla == "off" or chunk == 4, variant, enable_xla, chunk)
+        for variant, enable_xla in (("srnn", "off"), ("zforcing", "off"), ("full", "on"))
+        for chunk in (2, 4)
+    ],
+)
+def test_with_windows_pieces_add_up_to_the_whole(variant: str, enable_xla: str, chunk: int) -> None:
+    """What runs backward starts anew where it does in training: pieces see what the whole does."""
+    settings = {**factory.VARIANTS[variant], "dtype": "float64", "posterior_window": 2}
+    batch = factory.batch("gaussian", LENGTHS)
+    whole = factory.trainable("gaussian", **settings)
+    inputs = without_noise(gradient_inputs(whole, factory.replaced(batch)))
+    expected = float(whole.gradients(*inputs)[1]["loss"])
+    carried = factory.trainable(
+        "gaussian",
+        **settings,
+        carry_state=True,
+        chunk_length=chunk,
+        batch_size=2,
+        enable_xla=enable_xla,
+    )
+    found = losses_of_pieces(carried, split_of(batch), chunk, False)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    unlimited = factory.trainable("gaussian", **{**settings, "posterior_window": 0})
+    inputs = without_noise(gradient_inputs(unlimited, factory.replaced(batch)))
+    assert float(unlimited.gradients(*inputs)[1]["loss"]) != pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
     ("emission", "enable_xla"),
     [
         slow_unless((emission == "gaussian") == (enable_xla == "on"), emission, enable_xla)
@@ -227,6 +257,10 @@ def test_interruptions_change_nothing(
         (
             {"carry_state": True, "chunk_length": 4, "recompute": True},
             "--carry_state works with --norecompute only",
+        ),
+        (
+            {"carry_state": True, "chunk_length": 4, "posterior_window": 3},
+            "--posterior_window=3 does not divide --chunk_length=4",
         ),
         (
             {"chunk_length": 1, "score_first_frame": False},

@@ -35,6 +35,8 @@ class Encoder(WeightedLayer):
         direction: `backward` or `forward`.
         beside_size: width of d, what else it reads at each step; 0 for nothing.
         cudnn: whether training takes cuDNN's kernel for an LSTM, which needs a GPU.
+        window: steps W after which a network that runs backward starts anew: b[t] then reads up to
+            the end of its window only, `y[t] ... y[W (floor(t / W) + 1) - 1]`. 0: never.
     """
 
     def __init__(
@@ -46,11 +48,15 @@ class Encoder(WeightedLayer):
         direction: Direction = "backward",
         beside_size: int = 0,
         cudnn: bool = False,
+        window: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if direction not in ("backward", "forward"):
             raise ValueError(f"direction must be 'backward' or 'forward', not {direction!r}")
+        if window < 0 or (window and direction == "forward"):
+            raise ValueError(f"window must be 0, or positive for 'backward', not {window}")
+        self.window = window
         self.direction = direction
         self.beside_size = beside_size
         self.cudnn = cudnn
@@ -81,6 +87,46 @@ class Encoder(WeightedLayer):
         The last one is that of the first step where it runs backward. cuDNN does not tell it.
         """
         state = initial_state or self.core.initial_state(tf.shape(mask)[1])
+        how = self._in_windows if self.window else self._whole
+        return how(embedding, targets, mask, beside, state, training)
+
+    def _in_windows(
+        self,
+        embedding: Embedding,
+        targets: tf.Tensor,
+        mask: tf.Tensor,
+        beside: tf.Tensor | None,
+        state: CoreState,
+        training: Training,
+    ) -> tuple[tf.Tensor, CoreState | None]:
+        """Windows are as good as sequences of their own: [T, B, .] -> [W, ceil(T / W) B, .]."""
+        steps, rows = tf.unstack(tf.shape(mask))
+        window = tf.minimum(self.window, tf.maximum(steps, 1))
+        count = -(-steps // window)
+
+        def fold(values: tf.Tensor) -> tf.Tensor:
+            behind = [[0, count * window - steps]] + [[0, 0]] * (values.shape.rank - 1)
+            whole = tf.pad(values, behind)
+            return _regrouped(whole, (count, window, rows), (window, count * rows))
+
+        zeros = self.core.initial_state((count - 1) * rows)
+        starts = tf.nest.map_structure(lambda *v: tf.concat(v, axis=0), zeros, state)
+        beside = None if beside is None else fold(beside)
+        states, ends = self._whole(embedding, fold(targets), fold(mask), beside, starts, training)
+        if ends is not None:
+            ends = tf.nest.map_structure(lambda v: v[:rows], ends)
+        states = _regrouped(states, (window, count, rows), (count * window, rows))[:steps]
+        return tf.ensure_shape(states, (*mask.shape, self.core.units)), ends
+
+    def _whole(
+        self,
+        embedding: Embedding,
+        targets: tf.Tensor,
+        mask: tf.Tensor,
+        beside: tf.Tensor | None,
+        state: CoreState,
+        training: Training,
+    ) -> tuple[tf.Tensor, CoreState | None]:
         backward = self.direction == "backward"
 
         def run(state: CoreState, now: Any) -> tuple[CoreState, tf.Tensor]:
@@ -137,4 +183,13 @@ class Encoder(WeightedLayer):
             "direction": self.direction,
             "beside_size": self.beside_size,
             "cudnn": self.cudnn,
+            "window": self.window,
         }
+
+
+def _regrouped(values: tf.Tensor, apart: Any, together: Any) -> tf.Tensor:
+    """Takes the first axes [T, B] or [W, N B] apart into three, swaps two, puts them together."""
+    frame = tf.shape(values)[2:]
+    found = tf.reshape(values, tf.concat([apart, frame], axis=0))
+    order = [1, 0, *range(2, found.shape.rank)]
+    return tf.reshape(tf.transpose(found, order), tf.concat([together, frame], axis=0))
