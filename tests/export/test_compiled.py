@@ -84,4 +84,6 @@ def test_each_signature_of_each_model_and_emission(
     emission: str, variant: str, compiled: bool
 ) -> None:
     assert set(model_factory.KINDS) == set(FAMILIES)
-    check_answers(served(emission, variant, compiled=compiled), 2e-5)
+    # Of 2^16 levels within [-1, 1] two neighbours are 3e-5 apart, and rounding may choose either.
+    tolerance = 7e-5 if emission == "discretised_logistic_mixture" else 2e-5
+    check_answers(served(emission, variant, compiled=compiled), tolerance)
