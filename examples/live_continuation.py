@@ -10,22 +10,23 @@ back with the last one: nothing need be known of what comes. A server answers `s
 import sys
 
 import numpy as np
-from loading import row_seeds, signatures, tf
+from loading import check_target, load_array, row_seeds, save_array, signatures, tf
 
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 if len(sys.argv) != 5 or not sys.argv[3].isdecimal():
     sys.exit("error: give an exported version, frames.npy or -, how many frames more, out.npy")
+check_target(sys.argv[4])
 model = signatures(sys.argv[1], "step")
 inputs = model["step"].structured_input_signature[1]
 frame = inputs["x"]
 heard = np.zeros((0, *frame.shape[1:]), frame.dtype.as_numpy_dtype)
 if sys.argv[2] != "-":
-    try:
-        heard = np.load(sys.argv[2], allow_pickle=False).astype(heard.dtype)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {sys.argv[2]} cannot be read: {error}")
-if heard.shape[1:] != heard[:0].shape[1:] or heard.shape[1:] != tuple(frame.shape[1:]):
+    given = load_array(sys.argv[2])
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "biuf":
+        sys.exit(f"error: {sys.argv[2]} is no npy file of numbers")
+    heard = given.astype(heard.dtype)
+if not heard.ndim or heard.shape[1:] != tuple(frame.shape[1:]):
     sys.exit(f"error: {sys.argv[2]} holds {heard.shape}; the model takes [T, {frame.shape[1:]}]")
 
 
@@ -53,5 +54,5 @@ for number in range(len(heard) + int(sys.argv[3])):
     print(f"{number:4d} {kind} {float(said['log_prob'][0]):9.2f} nats  {shown(x)}")
     played.append(x)
     x = said["x_sample"].numpy()[0]
-np.save(sys.argv[4], np.stack(played))
+save_array(sys.argv[4], np.stack(played))
 print(f"all frames are in {sys.argv[4]}")

@@ -36,6 +36,9 @@ from .transport import Arrays, Listing, Transport, connect
 
 MOST_ROWS = 64
 """Sequences of a request."""
+MOST_FRAMES = 100_000
+"""Frames that a request may generate, rows times the longest: that of `checks.py`, which imports
+TensorFlow."""
 _SHARE = 8
 
 
@@ -80,6 +83,17 @@ class Client:
         if specs.keys() != inputs.keys():
             raise UserError(f"{signature} takes {', '.join(sorted(specs))}, not {sorted(inputs)}")
         typed = {name: _typed(name, value, specs[name]["dtype"]) for name, value in inputs.items()}
+        for name, value in typed.items():
+            wanted = specs[name]["shape"]
+            fits = len(wanted) == value.ndim and all(
+                size in (None, given) for size, given in zip(wanted, value.shape, strict=True)
+            )
+            if not fits:
+                shown = ["?" if size is None else size for size in wanted]
+                raise UserError(
+                    f"{signature} takes {name} of shape [{', '.join(map(str, shown))}], not "
+                    f"{list(value.shape)}"
+                )
         return self.transport.predict(signature, typed, self.listing)
 
     def score(
@@ -120,14 +134,14 @@ class Client:
         """
         wish = {"": "num_steps", "_text": "num_steps", "_audio": "num_samples"}[kind]
         if prefixes is None:
-            numbers = np.arange(count)
-            parts = range(0, count, self._most_rows)
-            batches: Any = ((numbers[k : k + self._most_rows], {}) for k in parts)
             signature = f"generate{kind}"
+            numbers, rows = np.arange(count), self._rows_to_generate(num_steps, kind)
+            batches: Any = ((numbers[k : k + rows], {}) for k in range(0, count, rows))
         else:
             signature = f"continue{kind}"
             wish = "num_wanted" if kind == "_audio" else wish
-            batches = self._batches(prefixes, signature)
+            rows = self._rows_to_generate(num_steps, kind)
+            batches = self._batches(prefixes, signature, rows)
         for index, inputs in batches:
             rows = len(index)
             asked = {
@@ -156,13 +170,22 @@ class Client:
             state = {name: value for name, value in answer.items() if name in state}
             yield {name: value[0] for name, value in answer.items() if name not in state}
 
+    def _rows_to_generate(self, num_steps: int, kind: str) -> int:
+        """Rows of a request for so many steps (samples of recordings) each."""
+        frame = 1
+        if kind == "_audio" and "generate" in self.listing:
+            frame = self.listing["generate"]["outputs"]["x"]["shape"][-1]
+        steps = -(-num_steps // frame)
+        return max(1, min(self._most_rows, MOST_FRAMES // max(1, steps)))
+
     def _batches(
-        self, sequences: Sequence[Any], signature: str
+        self, sequences: Sequence[Any], signature: str, rows: int | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, Any]]]:
         """Indices, and inputs but those of chance: sequences of similar length together."""
+        rows = self._most_rows if rows is None else rows
         if signature.endswith("_text"):
-            for start in range(0, len(sequences), self._most_rows):
-                some = sequences[start : start + self._most_rows]
+            for start in range(0, len(sequences), rows):
+                some = sequences[start : start + rows]
                 yield np.arange(start, start + len(some)), {"text": [one.encode() for one in some]}
             return
         lengths = np.array([len(one) for one in sequences], np.int64)
@@ -170,15 +193,23 @@ class Client:
             empty = int(np.argmin(lengths))
             raise UserError(f"sequence {empty} has no steps: leave it out")
         names = ("samples", "num_samples") if signature.endswith("_audio") else ("x", "lengths")
+        if signature not in self.listing or names[0] not in self.listing[signature]["inputs"]:
+            self.ask(signature, **dict.fromkeys(names))  # which says what is there instead
+        dtype = self.listing[signature]["inputs"][names[0]]["dtype"]
         buckets = np.array([bucket(int(length)) for length in lengths], np.int64)
         for size in np.unique(buckets):
             inside = np.flatnonzero(buckets == size)
-            for start in range(0, len(inside), self._most_rows):
-                index = inside[start : start + self._most_rows]
-                some = [np.asarray(sequences[k]) for k in index]
-                x = np.zeros((len(some), size, *some[0].shape[1:]), some[0].dtype)
-                for row, one in enumerate(some):
-                    x[row, : len(one)] = one
+            for start in range(0, len(inside), rows):
+                index = inside[start : start + rows]
+                some = [_typed(f"sequence {k}", sequences[k], dtype) for k in index]
+                x = np.zeros((len(some), size, *some[0].shape[1:]), dtype)
+                for number, row, one in zip(index, x, some, strict=True):
+                    if one.shape[1:] != row.shape[1:]:
+                        raise UserError(
+                            f"sequence {number} has frames of shape {list(one.shape[1:])}, others "
+                            f"{list(row.shape[1:])}: give sequences of one kind"
+                        )
+                    row[: len(one)] = one
                 yield index, dict(zip(names, (x, lengths[index]), strict=True))
 
 
@@ -186,8 +217,14 @@ def _typed(name: str, value: Any, dtype: str) -> npt.NDArray[Any]:
     """An array of a signature's dtype; numbers that it cannot hold are refused."""
     if dtype == "string":
         return np.array(value, "S")
-    array = np.asarray(value)
-    typed = array.astype(dtype)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of unlike lengths
+        raise UserError(f"{name} is no array of one shape: give numbers [T, D] or [T]") from None
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{name} holds {array.dtype}: give numbers")
+    with np.errstate(invalid="ignore"):  # of what is no number, which the comparison finds
+        typed = array.astype(dtype)
     if np.dtype(dtype).kind == "i" and not np.array_equal(typed, array):
         raise UserError(f"{name} must hold whole numbers of {dtype}")
     return typed
@@ -205,6 +242,12 @@ def define_flags() -> None:
         "What to ask for.",
     )
     flags.DEFINE_string("input", "", "Arrays, text, or recordings; see above.")
+    flags.DEFINE_integer(
+        "sample_rate",
+        0,
+        "Of a model of sound, in hertz: recordings are brought to it.",
+        lower_bound=0,
+    )
     flags.DEFINE_string("output", "", "Npz file that takes all that comes back.")
     flags.DEFINE_integer("num_steps", 0, "Steps (samples of recordings) of what is generated.")
     flags.DEFINE_integer("count", 1, "Sequences to generate.", lower_bound=1)
@@ -222,6 +265,8 @@ def main() -> None:
     given = flags.FLAGS
     if not given.model:
         raise UserError("--model is empty; give the name of the model on the server")
+    if given.output:
+        client_files.check_output(Path(given.output))
     more = {"deadline": given.deadline, "attempts": given.attempts}
     transport = connect(given.server, given.model, given.version, **more)
     try:
@@ -242,7 +287,8 @@ def _do(client: Client, files: Any, given: Any) -> None:
     else:
         if not given.input:
             raise UserError(f"--task={given.task} needs --input: give a file")
-        sequences, kind = files.read(Path(given.input), given.task == "stream")
+        one = given.task == "stream"
+        sequences, kind = files.read(Path(given.input), one, given.sample_rate)
         total = len(sequences)
     chance = {"seed": given.seed}
     if given.task == "stream":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from zforcing_tf.config import ExperimentConfig
 from zforcing_tf.data.spec import DataSpec
@@ -23,11 +23,26 @@ _KINDS = {
 }
 
 
+class Exported(NamedTuple):
+    """What a version holds; `assets.extra/export.json` says it to programs."""
+
+    version: int
+    step: int
+    """Updates that the weights have seen."""
+    checkpoint: str
+    """`best` or `last`."""
+    dtype: str
+    """In which the model computes."""
+    trained_dtype: str
+    iwae_samples: int = 0
+    enable_xla: bool = False
+
+
 def model_card(
     config: ExperimentConfig,
     spec: DataSpec,
     results: Mapping[str, Any],
-    version: int,
+    exported: Exported,
     signatures: str,
 ) -> str:
     """The card, Markdown.
@@ -36,15 +51,17 @@ def model_card(
         config: of the run.
         spec: of its data.
         results: of the run, as in its `results.json`; perhaps none.
-        version: of the export.
+        exported: what the version holds.
         signatures: the listing, as text.
     """
     model = config.model.model
     lines = [
-        f"# {model} on {spec.name}, version {version}",
+        f"# {model} on {spec.name}, version {exported.version}",
         "",
         f"A stochastic recurrent network: {_MODELS.get(model, model)}, "
-        f"{_number(results.get('parameters'))} parameters, trained for {_epochs(results)}.",
+        f"{_number(results.get('parameters'))} parameters, trained for {_epochs(results)}. "
+        f"The weights are those after update {exported.step:,} (checkpoint: "
+        f"{exported.checkpoint}); the model computes in {exported.dtype}.",
         "",
         "## Data",
         "",
@@ -55,7 +72,7 @@ def model_card(
         "",
         "## Results",
         "",
-        *_results(results),
+        *_results(results, exported),
         "",
         "## Signatures",
         "",
@@ -103,7 +120,7 @@ def _epochs(results: Mapping[str, Any]) -> str:
     return f"{results['epochs']} epochs (best: {results.get('best_epoch', '?')})"
 
 
-def _results(results: Mapping[str, Any]) -> list[str]:
+def _results(results: Mapping[str, Any], exported: Exported) -> list[str]:
     splits = {name: results[name] for name in ("validation", "test") if name in results}
     if not splits:
         return ["None are known: the run was not evaluated."]
@@ -114,6 +131,15 @@ def _results(results: Mapping[str, Any]) -> list[str]:
         shown = (f"{v:,.3f}" if isinstance(v, float) else "-" for v in cells)
         rows.append(f"| {name} | {found.get('num_sequences', '-')} | {' | '.join(shown)} |")
     rows += ["", f"Scored: {results.get('protocol', 'whole sequences')}; `results.json` has more."]
+    steps = {name: found.get("step") for name, found in splits.items()}
+    other = {name: step for name, step in steps.items() if step not in (None, exported.step)}
+    if other:
+        which = " and ".join(f"{name} of update {step:,}" for name, step in other.items())
+        rows.append(
+            f"**Not the weights of this export**: {which}. Those of the export are unknown."
+        )
+    if exported.dtype != exported.trained_dtype:
+        rows.append(f"They were computed in {exported.trained_dtype}, not in {exported.dtype}.")
     return rows
 
 

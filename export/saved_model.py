@@ -71,13 +71,18 @@ def export(
     from zforcing_tf.training.run_directory import RunDirectory
 
     folder, run = _local(export_dir), RunDirectory(os.fspath(run_dir))
-    run.open_for_reading()  # what is wrong there shows before TensorFlow is imported
+    # What is wrong with either shows before TensorFlow is imported.
+    trained_dtype = run.open_for_reading().run.dtype
+    from .staging import refuse_existing, refuse_place, remove_older, staged
+
+    refuse_place(folder)
+    if version is not None:
+        refuse_existing(folder / str(version))
     from zforcing_tf.training.checkpoint import load_model
 
     from .endpoint import Wanted
-    from .model_card import model_card
+    from .model_card import Exported, model_card
     from .signatures import listing, serving_module
-    from .staging import refuse_existing, remove_older, staged
     from .verify import expectations, verify
     from .warmup import write_warmup
 
@@ -90,8 +95,12 @@ def export(
     expected = expectations(model, listing(signatures), split, wanted)
     with staged(folder, version) as staging:
         write_model(module, signatures, staging)
-        _describe(run, listing(signatures), staging / EXTRA)
-        card = model_card(config, spec, run.read_results(), version, summary(listing(signatures)))
+        exported = Exported(
+            version, step, checkpoint, config.run.dtype, trained_dtype, iwae_samples, enable_xla
+        )
+        _describe(run, exported._asdict(), listing(signatures), staging / EXTRA)
+        results, shown = run.read_results(), summary(listing(signatures))
+        card = model_card(config, spec, results, exported, shown)
         (staging / EXTRA / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         verify(staging, expected)
         write_warmup(staging / EXTRA, folder.name, expected.cases, spec.frame_size)
@@ -136,17 +145,21 @@ def write_model(module: Any, signatures: Mapping[str, Any], path: Path) -> None:
     """
     import tensorflow as tf
 
+    from .staging import reason
+
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     try:
         tf.saved_model.save(module, str(path), signatures=dict(signatures), options=options)
     except tf.errors.OpError as error:
         raise UserError(
-            f"the SavedModel cannot be written to {path.parent} ({error.message.splitlines()[0]}); "
-            "make room there, or give another --export_dir"
+            f"the SavedModel cannot be written to {path.parent} ({reason(error.message)}); make "
+            "room there, or give another --export_dir"
         ) from error
 
 
-def _describe(run: RunDirectory, listing: Mapping[str, Any], path: Path) -> None:
+def _describe(
+    run: RunDirectory, exported: Mapping[str, Any], listing: Mapping[str, Any], path: Path
+) -> None:
     """Writes what the run was, and what can be asked, into a folder of the SavedModel."""
     import shutil
 
@@ -156,6 +169,7 @@ def _describe(run: RunDirectory, listing: Mapping[str, Any], path: Path) -> None
     for file in (run.config, run.data, run.results):
         if file.exists():
             shutil.copyfile(file, path / file.name)
+    write_json(path / "export.json", exported)
     write_json(path / "signatures.json", listing)
 
 

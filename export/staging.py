@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,24 @@ from zforcing_tf.training import durable
 
 MARK = "assets.extra/signatures.json"
 """What each export has."""
+
+
+def reason(message: str) -> str:
+    """What TensorFlow says of a file, without the operations and functions that it also names."""
+    said = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", message.splitlines()[0]) if message else ""
+    return said.strip() or "no reason given"
+
+
+def refuse_place(export_dir: Path) -> None:
+    """Raises UserError if no version could be written there: before any work is done."""
+    there = next(path for path in (export_dir, *export_dir.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        found = f"{there} is no folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        found = f"{there} is not writable"
+    else:
+        return
+    raise UserError(f"cannot export to {export_dir}: {found}; give another --export_dir")
 
 
 def refuse_existing(path: Path) -> None:
@@ -76,8 +95,13 @@ def remove_older(export_dir: Path, version: int, keep: int) -> None:
     for number in older[: max(0, len(older) - keep + 1)]:
         path = export_dir / str(number)
         hidden = leftovers.staging_path(path)
-        with _explained(export_dir):
+        try:
             os.rename(path, hidden)
+        except OSError as error:
+            raise UserError(
+                f"version {version} is exported to {export_dir}, but the older version {number} "
+                f"cannot be removed ({error.strerror}): remove it by hand"
+            ) from error
         shutil.rmtree(hidden, ignore_errors=True)
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import abc
 import base64
 import contextlib
+import http.client
 import json
 import random
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -68,6 +70,8 @@ class Transport(abc.ABC):
     def __init__(
         self, server: str, model: str, version: str = "", deadline: float = 30.0, attempts: int = 5
     ) -> None:
+        if version.isdecimal() and int(version) >= 2**63:
+            raise UserError(f"--version={version} is no version: numbers end at 2^63 - 1")
         self.server, self.model, self.version = server, model, version
         self.deadline, self.attempts = deadline, attempts
 
@@ -117,7 +121,10 @@ class Transport(abc.ABC):
         where = f"{self.model} on {self.server}"
         _, found, sentence = message.partition("assertion failed: [")
         if found:
-            reason = sentence.partition("]\n")[0].removesuffix("]")
+            reason = sentence.partition("]\n")[0]
+            # The operation closes what it opened; the sentence may end in a bracket of its own.
+            if reason.count("]") > reason.count("["):
+                reason = reason.removesuffix("]")
             return ServingError(status, f"{where} refuses the request: {reason}")
         reason = " ".join(message.split()) or "no reason given"
         if status in AGAIN or status == "DEADLINE_EXCEEDED":
@@ -215,20 +222,35 @@ class Rest(Transport):
             "signature_name": signature,
             "inputs": {name: _to_json(value) for name, value in inputs.items()},
         }
-        found = self._call(":predict", json.dumps(body).encode(), seconds)["outputs"]
-        if len(specs["outputs"]) == 1:  # the server leaves the name out
-            found = {next(iter(specs["outputs"])): found}
-        return {
-            name: _from_json(found[name], spec["dtype"]) for name, spec in specs["outputs"].items()
-        }
+        answer = self._call(":predict", json.dumps(body).encode(), seconds)
+        with self._understood():
+            found = answer["outputs"]
+            if len(specs["outputs"]) == 1:  # the server leaves the name out
+                found = {next(iter(specs["outputs"])): found}
+            return {
+                name: _from_json(found[name], spec["dtype"])
+                for name, spec in specs["outputs"].items()
+            }
 
     def _listing(self, seconds: float) -> Listing:
-        found = self._call("/metadata", None, seconds)["metadata"]["signature_def"]["signature_def"]
+        answer = self._call("/metadata", None, seconds)
+        with self._understood():
+            return self._read_listing(answer["metadata"]["signature_def"]["signature_def"])
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            reason = f"the answer is not that of TensorFlow Serving: {error!r}"
+            raise self._error("INTERNAL", reason) from error
+
+    def _read_listing(self, found: Mapping[str, Any]) -> Listing:
 
         def side(specs: Any) -> dict[str, Any]:
             return {
                 name: {
-                    "dtype": _DTYPES[spec["dtype"]],
+                    "dtype": _DTYPES.get(spec["dtype"], spec["dtype"]),
                     "shape": [
                         None if int(d["size"]) < 0 else int(d["size"])
                         for d in spec["tensor_shape"].get("dim", ())
@@ -243,13 +265,15 @@ class Rest(Transport):
         }
 
     def _call(self, method: str, body: bytes | None, seconds: float) -> Any:
+        end = time.monotonic() + seconds
         place = ""
-        if self.version:
-            place = f"/{'versions' if self.version.isdecimal() else 'labels'}/{self.version}"
-        url = f"{self.server.rstrip('/')}/v1/models/{self.model}{place}{method}"
+        model, version = (urllib.parse.quote(name, safe="") for name in (self.model, self.version))
+        if version:
+            place = f"/{'versions' if version.isdecimal() else 'labels'}/{version}"
+        url = f"{self.server.rstrip('/')}/v1/models/{model}{place}{method}"
         try:
             with urllib.request.urlopen(url, data=body, timeout=seconds) as answer:
-                return json.load(answer)
+                return json.loads(_whole(answer, end))
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
             with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -257,13 +281,33 @@ class Rest(Transport):
             raise self._error(_OF_HTTP.get(error.code, f"HTTP {error.code}"), text) from None
         except TimeoutError as error:
             raise self._error("DEADLINE_EXCEEDED", f"none within {seconds:.1f} s") from error
-        except (urllib.error.URLError, ConnectionError, OSError) as error:
-            reason = getattr(error, "reason", error)
-            if isinstance(reason, TimeoutError):
+        except ConnectionError as error:  # one that is a fault of HTTP too: nothing was said
+            raise self._error("UNAVAILABLE", str(error)) from error
+        except http.client.InvalidURL as error:
+            raise UserError(f"--server={self.server} is no address: {error}") from error
+        except http.client.HTTPException as error:
+            reason = f"it does not speak HTTP as it should: {error!r}"
+            hint = ": is it the port of gRPC? Then give host:port without http://"
+            raise self._error("INTERNAL", reason + hint) from error
+        except OSError as error:
+            cause: object = getattr(error, "reason", None) or error
+            if isinstance(cause, TimeoutError):
                 raise self._error("DEADLINE_EXCEEDED", f"none within {seconds:.1f} s") from error
-            raise self._error("UNAVAILABLE", str(reason)) from error
+            raise self._error("UNAVAILABLE", str(cause)) from error
         except ValueError as error:
             raise self._error("INTERNAL", f"the answer is no JSON: {error}") from error
+
+
+def _whole(answer: Any, end: float) -> bytes:
+    """All of an answer, however slowly it drips: until `end` of `time.monotonic`."""
+    parts = []
+    while part := answer.read1(1 << 16):
+        parts.append(part)
+        if time.monotonic() > end:
+            raise TimeoutError
+    if answer.length:  # what was announced and did not come
+        raise http.client.IncompleteRead(b"".join(parts), answer.length)
+    return b"".join(parts)
 
 
 _DTYPES = {

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from zforcing_tf import leftovers
 from zforcing_tf.data.spec import Split
 from zforcing_tf.errors import UserError
 from zforcing_tf.sequence_model import SequenceModel
@@ -105,7 +106,9 @@ def verify(saved_model_dir: str | os.PathLike[str], expectations: Expectations) 
         UserError: it cannot be loaded, lists other signatures, or gives an answer that differs.
     """
     path = os.path.abspath(saved_model_dir)
-    with tempfile.TemporaryDirectory(prefix="zforcing-verify-") as folder:
+    leftovers.remove_abandoned(Path(tempfile.gettempdir()))
+    suffix = leftovers.temporary_suffix()
+    with tempfile.TemporaryDirectory(suffix, ".staging-zforcing-verify-") as folder:
         requests = {
             f"{number}.{case.signature}.{name}": value
             for number, case in enumerate(expectations.cases)

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from zforcing_tf.errors import UserError
+
 from .cases import Arrays, Case
+from .staging import reason
 
 FILE = "tf_serving_warmup_requests"
 ROWS = (1, 4, 16, 64)
@@ -34,6 +37,9 @@ def write_warmup(folder: Path, model_name: str, cases: Iterable[Case], frame_siz
 
     Returns:
         Whether it was written.
+
+    Raises:
+        UserError: TensorFlow cannot write there.
     """
     try:
         from tensorflow_serving.apis import prediction_log_pb2
@@ -43,11 +49,17 @@ def write_warmup(folder: Path, model_name: str, cases: Iterable[Case], frame_siz
             "run pip install 'zforcing-tf[serving]' and export again to have them"
         )
         return False
-    with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
-        for signature, inputs in requests(cases, frame_size):
-            log = prediction_log_pb2.PredictionLog()
-            fill(log.predict_log.request, model_name, signature, inputs)
-            writer.write(log.SerializeToString())
+    try:
+        with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
+            for signature, inputs in requests(cases, frame_size):
+                log = prediction_log_pb2.PredictionLog()
+                fill(log.predict_log.request, model_name, signature, inputs)
+                writer.write(log.SerializeToString())
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"warm-up requests cannot be written to {folder.parent.parent} "
+            f"({reason(error.message)}); make room there, or give another --export_dir"
+        ) from error
     return True
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests import linear_gaussian_model
 from tests import model_factory as factory
-from tests.conformance.cases import each_part
+from tests.conformance.cases import each_part_slowly
 from zforcing_tf import diagnostics, diagnostics_picture, free_running
 from zforcing_tf.data.linear_gaussian import LinearGaussian
 from zforcing_tf.data.spec import Split
@@ -29,7 +29,7 @@ def use_of(model, data, batch_size=3, seed=0):
     return latent_use(model, data, np.arange(data.num_sequences), batch_size, seed)
 
 
-@each_part
+@each_part_slowly
 def test_parts_of_the_kl_add_up_to_what_evaluate_finds(variant, emission):
     model = factory.build(emission, **factory.VARIANTS[variant])
     data = split(emission)

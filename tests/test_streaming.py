@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests import model_factory as factory
+from tests.slowly import slow_unless
 from zforcing_tf.errors import UserError
 from zforcing_tf.randomness import noise_at, row_noise
 from zforcing_tf.streaming import Stream
@@ -56,8 +57,14 @@ def test_the_noise_of_a_step_is_that_of_all_steps() -> None:
 
 
 @each_case
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-@scored_or_given
+@pytest.mark.parametrize(
+    ("temperature", "scored"),
+    [
+        slow_unless(scored == (temperature == 1.0), temperature, scored)
+        for temperature in (1.0, 0.5)
+        for scored in (True, False)
+    ],
+)
 def test_a_stream_of_its_own_samples_is_what_the_model_generates(
     emission: str, variant: str, temperature: float, scored: bool
 ) -> None:

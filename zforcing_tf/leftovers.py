@@ -11,7 +11,12 @@ from pathlib import Path
 
 def staging_path(final: Path) -> Path:
     """Where this process writes what becomes `final`, beside it: a name that tells who writes."""
-    return final.parent / f".staging-{final.name}-{socket.gethostname()}-{os.getpid()}"
+    return final.parent / f".staging-{final.name}{temporary_suffix()}"
+
+
+def temporary_suffix() -> str:
+    """How the name of a temporary folder that begins with `.staging-` ends, to be known by."""
+    return f"-{socket.gethostname()}-{os.getpid()}"
 
 
 def remove_abandoned(folder: Path) -> None:

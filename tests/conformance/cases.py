@@ -58,6 +58,20 @@ each_part_slowly = pytest.mark.parametrize(
     ("variant", "emission"),
     [slow_unless(part[0] in _HALF, *part) for part in PARTS],
 )
+
+
+def each_part_in_turn(name: str, *values: Any) -> Any:
+    """Each part with each value; soon with one of them, so that each value has its turn."""
+    return pytest.mark.parametrize(
+        ("variant", "emission", name),
+        [
+            slow_unless((i + j) % len(values) == 0, *part, value)
+            for i, part in enumerate(PARTS)
+            for j, value in enumerate(values)
+        ],
+    )
+
+
 WEIGHTS = Weights(0.7, 0.3, 0.2)
 SEEDS = tf.constant([[7, 1], [7, 2], [-3, 5]], tf.int32)
 

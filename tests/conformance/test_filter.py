@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests import linear_gaussian_model
 from tests import model_factory as factory
-from tests.conformance.cases import dense_gradients, each_part, model_of, noise_for, tensors
+from tests.conformance.cases import dense_gradients, each_part_in_turn, model_of, noise_for, tensors
 from tests.layers.harness import assert_close
 from zforcing_tf import inference, objectives
 from zforcing_tf.data.linear_gaussian import default_model
@@ -69,8 +69,7 @@ def test_two_thousand_steps_and_128_particles():
     assert (np.abs(gap) < 0.004 * 2000).all()
 
 
-@each_part
-@pytest.mark.parametrize("criterion", ["ess", "always"])
+@each_part_in_turn("criterion", "ess", "always")
 def test_gradient_of_the_filter(variant, emission, criterion):
     """That of one pass with everything in the loop, automatic, is that of training: in two passes,
     by hand. Values too; with dropout.
@@ -102,8 +101,7 @@ def test_gradient_of_the_filter(variant, emission, criterion):
     assert_close(dense_gradients(tape, cost, variables), expected, 2e-5)
 
 
-@each_part
-@pytest.mark.parametrize("name", ["elbo", "iwae", "fivo"])
+@each_part_in_turn("name", "elbo", "iwae", "fivo")
 def test_training_with_samples_is_minus_the_bound(variant, emission, name):
     """Loss of several samples: weights (1, 0, 0) give minus the bound; graph and XLA as eager."""
     model, batch = model_of(variant, emission), tensors(factory.batch(emission))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests import model_factory as factory
-from tests.conformance.cases import SEEDS, each_case, each_part, model_of
+from tests.conformance.cases import SEEDS, each_case, each_part_in_turn, model_of
 from tests.layers.harness import assert_close, normal
 from zforcing_tf import unroll
 from zforcing_tf.products import flipped
@@ -61,8 +61,7 @@ def drawn_by_loop(model: SequenceModel, compiled: bool, *asked: Any) -> tf.Tenso
     return unroll.frames(model.cell, model.emission, *asked, compiled=compiled)
 
 
-@each_part
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each_part_in_turn("dtype", "float32", "float64")
 def test_the_loop_is_its_steps(variant, emission, dtype):
     model = factory.build(emission, dtype=dtype, **factory.VARIANTS[variant])
     asked = request(model)

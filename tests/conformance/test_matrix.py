@@ -4,7 +4,7 @@
 | --- | --- |
 | equations | tests/cells, tests/reference; without a latent each is the RNN: test_bound.py |
 | padding, rows, streaming, samples | test_properties.py, `each_case` |
-| XLA, float64, bfloat16, gradient by hand | test_properties.py and test_filter.py, `each_part` |
+| XLA, float64, bfloat16, gradient by hand | test_properties.py and test_filter.py, `each_part...` |
 | bounds as estimates of a distribution | test_bound.py, test_filter.py |
 | checkpoint, .keras file, SavedModel, replicas, dynamic shapes, low precision in training | here |
 """

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from export.client import Client, bucket
+from export import checks, client_files
+from export.client import MOST_FRAMES, Client, bucket
 from export.transport import ServingError, connect
 from tests import model_factory
 from tests.export import test_text
@@ -171,7 +176,162 @@ def test_wrong_requests_are_found_before_they_are_sent(server: Any, address: str
         asked.ask("score", x=np.zeros((1, 2, 3)), lengths=[1.5], seed=[[0, 1]])
     with pytest.raises(UserError, match="sequence 1 has no steps"):
         list(asked.score([np.zeros((2, 3)), np.zeros((0, 3))]))
+    with pytest.raises(UserError, match=r"score takes x of shape \[\?, \?, 3\], not \[1, 2, 4\]"):
+        list(asked.score([np.zeros((2, 4))]))
+    with pytest.raises(UserError, match=r"sequence 1 has frames of shape \[2\], others \[3\]"):
+        list(asked.score([np.zeros((2, 3)), np.zeros((2, 2))]))
+    with pytest.raises(UserError, match="sequence 0 holds complex128: give numbers"):
+        list(asked.score([np.zeros((2, 3), np.complex128)]))
+    with pytest.raises(UserError, match="sequence 0 is no array of one shape"):
+        list(asked.score([[[1, 2, 3], [4, 5]]]))
     assert server[0].requests == 0
+
+
+def test_a_sequence_keeps_its_fractions_beside_whole_numbers() -> None:
+    with running(served("gaussian", "rnn").path) as (_, address, _):
+        asked = client(address)
+        whole, fractions = np.array([[1, 0, 2]]), np.array([[0.7, 0.2, 0.1]])
+        together = dict(asked.score([whole, fractions]))
+        seed = np.array([[0, 1]])
+        alone = asked.ask("score", x=fractions[None], lengths=[1], seed=seed)
+        np.testing.assert_allclose(together[1]["elbo"], alone["elbo"][0], rtol=1e-6)
+
+
+def test_as_many_rows_as_a_request_may_generate(server: Any, address: str) -> None:
+    assert MOST_FRAMES == checks.MOST_FRAMES
+    asked = Client(connect(address, MODEL, deadline=120.0))
+    asked.listing  # noqa: B018
+    server[0].requests = 0
+    found = dict(asked.generate(40_000, count=3))
+    assert sorted(found) == [0, 1, 2] and server[0].requests == 2
+
+
+@contextmanager
+def answering(answer: bytes, pause: float = 0.0) -> Iterator[str]:
+    """A server that says the same to all, byte by byte if there is a pause."""
+    with closing(socket.create_server(("localhost", 0))) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                    connection.recv(1 << 16)
+                    for part in [answer] if not pause else map(bytes, zip(answer)):
+                        connection.sendall(part)
+                        time.sleep(pause)
+                    connection.close()
+                except OSError:  # somebody has gone
+                    return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://localhost:{listener.getsockname()[1]}"
+
+
+def http_answer(body: object) -> bytes:
+    said = json.dumps(body).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00", "is it the port of gRPC?"),
+        (http_answer({"metadata": 3}), "the answer is not that of TensorFlow Serving"),
+        (http_answer([]), "the answer is not that of TensorFlow Serving"),
+        (http_answer({"metadata": {}})[:-3], "it does not speak HTTP as it should"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwhat", "the answer is no JSON"),
+    ],
+)
+def test_what_is_no_model_server(answer: bytes, reason: str) -> None:
+    with answering(answer) as address, pytest.raises(ServingError) as caught:
+        connect(address, MODEL, attempts=1).listing()
+    assert caught.value.status == "INTERNAL" and reason in str(caught.value)
+
+
+def test_an_answer_that_drips_ends_with_the_deadline() -> None:
+    began = time.monotonic()
+    drips = answering(http_answer({"metadata": "x" * 999}), 0.01)
+    with drips as address, pytest.raises(ServingError) as caught:
+        connect(address, MODEL, deadline=1.0).listing()
+    assert caught.value.status == "DEADLINE_EXCEEDED" and time.monotonic() - began < 4
+
+
+def test_addresses_and_versions_that_cannot_be() -> None:
+    with pytest.raises(UserError, match="--server=http://localhost:abc is no address"):
+        connect("http://localhost:abc", MODEL).listing()
+    with pytest.raises(UserError, match="--version=9{20} is no version"):
+        connect("localhost:1", MODEL, "9" * 20)
+
+
+def test_a_sentence_may_end_in_a_bracket(server: Any, address: str) -> None:
+    transport = connect(address, MODEL)
+    for said in ("give 0 to 1: [3 0 ... 0]", "give 0 to 1"):
+        error = transport._error("INVALID_ARGUMENT", f"assertion failed: [{said}]\n\t [[...]]")
+        assert str(error).endswith(f"refuses the request: {said}")
+
+
+X = np.zeros((3, 4, 2))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"y": X}, "has no array 'x' but y: call the sequences x"),
+        ({"x": np.array(["a", "b"])}, "holds <U1: give numbers"),
+        ({"x": np.float32(3)}, "has the shape []: give [N, T, D] or [N, T]"),
+        ({"x": X[:, 0, 0]}, "has the shape [3]: give [N, T, D] or [N, T]"),
+        ({"x": X[:0]}, "is empty: give sequences"),
+        ({"x": X, "lengths": np.array([4, -1, 2])}, "lengths[1] in {} is -1: give 1 to 4"),
+        ({"x": X, "lengths": np.array([4, 1, 5])}, "lengths[2] in {} is 5: give 1 to 4"),
+        ({"x": X, "lengths": np.array([4, 2.7, 1])}, "lengths in {} is float64 of shape [3]"),
+        ({"x": X, "lengths": np.array([[4, 2, 1]])}, "lengths in {} is int64 of shape [1, 3]"),
+        ({"x": X, "lengths": np.array(3)}, "lengths in {} is int64 of shape []"),
+    ],
+)
+def test_arrays_that_are_no_sequences(tmp_path: Path, arrays: Any, sentence: str) -> None:
+    path = tmp_path / "some.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(UserError) as caught:
+        client_files.read(path)
+    assert sentence.format(path) in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("left", [0, 1, 60, -40])
+def test_arrays_that_are_cut_off(tmp_path: Path, left: int) -> None:
+    path = tmp_path / "some.npz"
+    np.savez(path, x=X)
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(UserError, match="cannot be read"):
+        client_files.read(path)
+
+
+def test_what_a_stream_cannot_take(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a\n")
+    for path in (tmp_path, tmp_path / "lines.txt"):
+        with pytest.raises(UserError, match="is no array: a stream takes an npz or npy file"):
+            client_files.read(path, one=True)
+
+
+def test_recordings_are_brought_to_the_rate_of_the_model(tmp_path: Path) -> None:
+    from scipy.io import wavfile
+
+    wavfile.write(tmp_path / "a.wav", 16000, np.zeros(1600, np.int16))
+    with pytest.raises(UserError, match="recordings need --sample_rate, that of the model"):
+        client_files.read(tmp_path)
+    (samples,), kind = client_files.read(tmp_path, sample_rate=8000)
+    assert (kind, len(samples)) == ("_audio", 800)
+
+
+def test_where_answers_cannot_go(tmp_path: Path) -> None:
+    for name, sentence in [
+        ("scores.csv", "is no npz file: give a name that ends in .npz"),
+        ("no/scores.npz", "no is no folder to write into"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            client_files.check_output(tmp_path / name)
+    client_files.check_output(tmp_path / "scores.npz")
+    client_files.write(tmp_path / "scores.npz", [{"elbo": np.float32(1)}])
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.npz"]
 
 
 def test_texts_go_through_rest_and_grpc() -> None:

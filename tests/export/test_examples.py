@@ -116,6 +116,32 @@ def test_music_goes_on_where_it_ended(exports: Path, tmp_path: Path) -> None:
     assert (done.returncode, np.load(more).shape) == (0, (3, 88))
 
 
+def test_what_is_damaged_or_cannot_be_written_is_named(exports: Path, tmp_path: Path) -> None:
+    cut, target = tmp_path / "cut.npz", tmp_path / "out.npy"
+    np.savez(cut, x=np.zeros((3, 5, 88)), lengths=np.full(3, 5))
+    cut.write_bytes(cut.read_bytes()[:400])
+    wide, one = tmp_path / "wide.npz", tmp_path / "one.npy"
+    np.savez(wide, x=np.zeros((3, 5, 87)), lengths=np.full(3, 5))
+    np.save(one, np.float32(3))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "saved_model.pb").write_bytes(b"no model")
+    nowhere = tmp_path / "no" / "out.npy"
+    model = exports / "music"
+    for name, arguments, sentence in [
+        ("embeddings.py", [model, cut, target], f"{cut} cannot be read: "),
+        ("embeddings.py", [model, wide, target], f"the model refuses {wide}: "),
+        ("embeddings.py", [model, wide, nowhere], f"{nowhere} cannot be written: "),
+        ("live_continuation.py", [model, one, 2, target], f"{one} holds (); the model takes "),
+        ("live_continuation.py", [model, "-", 2, nowhere], f"{nowhere} cannot be written: "),
+        ("use_saved_model.py", [broken], f"the SavedModel in {broken} cannot be loaded: "),
+    ]:
+        done = example(name, *arguments)
+        assert done.returncode == 1 and done.stderr.startswith(f"error: {sentence}"), done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+    assert not target.exists()
+
+
 def test_like_sentences_lie_near_each_other(exports: Path, tmp_path: Path) -> None:
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("good film\nfilm film film\n\nGood Film\nfilm film\n")

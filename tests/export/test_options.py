@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from export import staging, warmup
 from export.bare_process import listing
-from export.model_card import model_card
+from export.model_card import Exported, model_card
 from export.saved_model import export
 from tests import model_factory
 from tests.export.conftest import STEP
@@ -43,7 +43,8 @@ def test_beside_the_model_lies_what_it_is(exported: Path) -> None:
     extra = exported / "assets.extra"
     names = {path.name for path in extra.iterdir()}
     assert names == {
-        *("MODEL_CARD.md", "config.json", "data.json", "results.json", "signatures.json"),
+        *("MODEL_CARD.md", "config.json", "data.json", "export.json", "results.json"),
+        "signatures.json",
         warmup.FILE,
     }
     card = (extra / "MODEL_CARD.md").read_text()
@@ -58,12 +59,24 @@ def test_a_card_says_what_the_run_reached() -> None:
     spec = DataSpec("reviews", "symbol", 3, 1200, text=text)
     test = {"elbo": -12.5, "nats_per_step": -2.5, "kl_per_step": 0.25, "num_sequences": 17}
     results = {"parameters": 12345, "epochs": 9, "best_epoch": 7, "test": test}
-    card = model_card(config, spec, results, 3, "score ...")
+    exported = Exported(3, 900, "best", "float32", "float32")
+    card = model_card(config, spec, results, exported, "score ...")
     assert "VRNN (Chung et al. 2015), 12,345 parameters, trained for 9 epochs (best: 7)." in card
     assert "sequences of up to 1,200 steps, symbols of a vocabulary of 3: words of text." in card
     assert "| test | 17 | -12.500 | -2.500 | 0.250 |" in card
     assert "how a sequence begins it never learned" in card
-    assert "None are known" in model_card(config, spec, {}, 3, "")
+    assert "after update 900 (checkpoint: best); the model computes in float32." in card
+    assert "Not the weights" not in card
+    assert "None are known" in model_card(config, spec, {}, exported, "")
+
+
+def test_a_card_says_when_results_are_of_other_weights() -> None:
+    results = {"test": {"elbo": -1.0, "step": 1350}, "validation": {"elbo": -2.0, "step": 900}}
+    exported = Exported(3, 900, "last", "mixed_bfloat16", "float32")
+    config, spec = model_factory.experiment(), model_factory.spec()
+    card = model_card(config, spec, results, exported, "")
+    assert "**Not the weights of this export**: test of update 1,350." in card
+    assert "computed in float32, not in mixed_bfloat16" in card
 
 
 def test_in_another_precision(run_dir: Path, tmp_path: Path) -> None:

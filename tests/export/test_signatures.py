@@ -12,6 +12,7 @@ from export import checks, verify
 from export.saved_model import summary
 from tests import model_factory
 from tests.export.served import LENGTHS, SEED, distance, request, served
+from tests.slowly import slow_unless
 from zforcing_tf.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden" / "bernoulli.txt"
@@ -27,7 +28,15 @@ MODELS = [
     ("categorical", "zforcing", "mixed_bfloat16"),
 ]
 SYMBOLIC = MODELS[-1]
-each_model = pytest.mark.parametrize("model", MODELS, ids=":".join)
+_SOON = {"full", "layer_norm", "autoregressive"}
+"""And those that are neither float32 nor float64; `make slow` has each."""
+each_model = pytest.mark.parametrize(
+    "model",
+    [
+        slow_unless(model[1] in _SOON or model[2] == "mixed_bfloat16", model, id=":".join(model))
+        for model in MODELS
+    ],
+)
 ONES = np.ones(4, np.float32)
 
 

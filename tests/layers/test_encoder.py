@@ -115,7 +115,7 @@ def test_initial_state_stands_behind_the_end():
 
 
 @TRAINING
-@pytest.mark.parametrize("window", [1, 2, 4, 5, 6, 9])
+@pytest.mark.parametrize("window", [1, 4, 6, 9])
 @pytest.mark.parametrize("lengths", [LENGTHS, (6,)])
 def test_a_window_is_a_sequence_of_its_own(window, lengths, training):
     """States and their gradients: nothing of a later window is seen."""
