@@ -91,6 +91,7 @@ def test_a_training_step_is_checked_and_timed_at_a_tiny_size(tmp_path):
     assert results["train"][0]["ms_median"] > 0 and "ours, XLA off" in done.stdout
 
 
+@pytest.mark.slow
 def test_memory_of_the_pipeline_is_measured_for_each_size(tmp_path):
     command = [sys.executable, "benchmarks/corpora.py", "--gib=0.01,0.02", "--batches=3"]
     done = subprocess.run(command, cwd=workers.ROOT, capture_output=True, text=True, check=True)

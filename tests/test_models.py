@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests import model_factory as factory
 from tests.conformance.cases import SEEDS, tensors
+from tests.slowly import slow_unless
 from zforcing_tf import models
 from zforcing_tf.config import ExperimentConfig
 from zforcing_tf.data.spec import DataSpec, Split
@@ -18,11 +19,11 @@ from zforcing_tf.scoring import evaluate
 NEW = pytest.mark.parametrize(
     ("emission", "autoregressive"),
     [
-        ("discretised_logistic_mixture", False),
-        ("discretised_logistic_mixture", True),
-        ("bernoulli", True),
-        ("gaussian", True),
-        ("gaussian_mixture", True),
+        slow_unless(True, "discretised_logistic_mixture", False),
+        slow_unless(False, "discretised_logistic_mixture", True),
+        slow_unless(True, "bernoulli", True),
+        slow_unless(False, "gaussian", True),
+        slow_unless(True, "gaussian_mixture", True),
     ],
 )
 

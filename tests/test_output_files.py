@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import model_factory as factory
+from tests.slowly import slow_unless
 from zforcing_tf import pictures
 from zforcing_tf.data.description import Music, Sound, Text
 from zforcing_tf.data.midi import read_midi
@@ -141,8 +142,14 @@ OF_MODELS = {
 }
 
 
-@pytest.mark.parametrize("emission", OF_MODELS)
-@pytest.mark.parametrize("score_first_frame", [True, False])
+@pytest.mark.parametrize(
+    ("emission", "score_first_frame"),
+    [
+        slow_unless(scored == (emission == "gaussian"), emission, scored)
+        for emission in OF_MODELS
+        for scored in (True, False)
+    ],
+)
 def test_all_that_a_model_makes_is_written(emission, score_first_frame, tmp_path):
     """From the model to the files: 4 sequences of each row, 16 of text, if there are as many."""
     spec, lengths = OF_MODELS[emission], np.array([8, 5, 6, 8, 7], np.int32)

@@ -12,7 +12,14 @@ import pytest
 import tensorflow as tf
 
 from tests import model_factory as factory
-from tests.conformance.cases import SEEDS, each_part, model_of, paddings, tensors, with_padding
+from tests.conformance.cases import (
+    SEEDS,
+    each_part_slowly,
+    model_of,
+    paddings,
+    tensors,
+    with_padding,
+)
 from tests.layers.harness import assert_close
 from zforcing_tf import inference, objectives, windows
 from zforcing_tf.answers import Answers
@@ -75,7 +82,7 @@ def in_windows(answers, x, lengths):
     }
 
 
-@each_part
+@each_part_slowly
 def test_windows_change_no_answer(variant, emission, size):
     """Bounds, their parts, latents and means; whatever the padding holds."""
     model, batch = model_of(variant, emission), factory.batch(emission)

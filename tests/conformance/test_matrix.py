@@ -36,10 +36,9 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
     "srnn": ("gaussian", {**FIVO, "core": "gru", "resampling_scheme": "multinomial"}),
     "zforcing": ("categorical", {**IWAE, **factory.AIDED}),
 }
-each_model = pytest.mark.parametrize("name", MATRIX)
-# What takes up to a minute; `make slow` has the other two.
+# What takes up to a minute; `make slow` has the other three.
 each_model_slowly = pytest.mark.parametrize(
-    "name", [slow_unless(name not in ("storn", "srnn"), name) for name in MATRIX]
+    "name", [slow_unless(name in ("vrnn", "zforcing"), name) for name in MATRIX]
 )
 LENGTHS = (5, 2, 4, 1, 3, 5, 5, 2, 1)
 
@@ -110,7 +109,7 @@ def test_checkpoint_and_keras_file_go_on_as_if_nothing_had_happened(name, tmp_pa
             np.testing.assert_array_equal(ours, expected)
 
 
-@each_model
+@each_model_slowly
 def test_saved_model(name, tmp_path):
     """Loaded again, its signatures give what the Python model gives."""
     model = trainable(name)
@@ -135,7 +134,7 @@ def test_saved_model(name, tmp_path):
     np.testing.assert_allclose(drawn["x"], expected, atol=1e-5)
 
 
-@each_model
+@each_model_slowly
 def test_one_graph_serves_all_shapes(name):
     model = trainable(name)
     step = tf.function(model.train_step, autograph=False, reduce_retracing=True)
@@ -154,7 +153,7 @@ def test_one_graph_serves_all_shapes(name):
     assert model._answers.score.experimental_get_tracing_count() == 1
 
 
-@each_model
+@each_model_slowly
 def test_low_precision_trains(name):
     model = trainable(name, dtype="mixed_bfloat16", learning_rate=0.02)
     first = train(model, name, epochs=1)

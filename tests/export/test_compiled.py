@@ -9,6 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from export import verify
 from tests import model_factory
 from tests.export.served import LENGTHS, Served, distance, request, served
+from tests.slowly import slow_unless
 from zforcing_tf.distributions import FAMILIES
 
 MODELS = [("bernoulli", "full", "float32"), ("categorical", "vrnn", "float32")]
@@ -53,7 +54,9 @@ def compiled_functions(one: Served) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("model", MODELS, ids=":".join)
+@pytest.mark.parametrize(
+    "model", [slow_unless(model == MODELS[0], model, id=":".join(model)) for model in MODELS]
+)
 def test_answers_are_those_of_the_model_that_is_not_compiled(model: tuple[str, str, str]) -> None:
     one = served(*model, compiled=True)
     check_answers(one, 1e-5)

@@ -17,6 +17,7 @@ from export.signatures import serving_module
 from export.sound import heard, played
 from tests import model_factory
 from tests.export.served import SEED
+from tests.slowly import slow_unless
 from zforcing_tf import models
 from zforcing_tf.data.description import Sound
 from zforcing_tf.data.sound_frames import whole_frames
@@ -29,6 +30,9 @@ SCALES = {
     "mu_law": Sound(8000, mu_law_bits=16),
 }
 each_scale = pytest.mark.parametrize("scale", SCALES)
+each_scale_slowly = pytest.mark.parametrize(
+    "scale", [slow_unless(scale == "mu_law", scale) for scale in SCALES]
+)
 COUNTS = np.array([21, 8, 4, 16], np.int32)
 ONES = np.ones(4, np.float32)
 
@@ -83,7 +87,7 @@ def test_what_is_heard_and_played_is_as_the_data_has_it(scale: str) -> None:
     )
 
 
-@each_scale
+@each_scale_slowly
 def test_recordings_are_scored_as_their_frames(scale: str) -> None:
     model = served(scale)[0]
     score = ask(scale, "score_audio", **recordings())
@@ -98,8 +102,14 @@ def test_recordings_are_scored_as_their_frames(scale: str) -> None:
         np.testing.assert_allclose(encoded["latent_loc"][row, : len(x)], latents, atol=1e-5)
 
 
-@each_scale
-@pytest.mark.parametrize("scored", [True, False])
+@pytest.mark.parametrize(
+    ("scale", "scored"),
+    [
+        slow_unless(scored == (scale == "standardised"), scale, scored)
+        for scale in SCALES
+        for scored in (True, False)
+    ],
+)
 def test_a_reconstruction_is_as_long_as_its_frames(scale: str, scored: bool) -> None:
     model = served(scale, scored)[0]
     answer = ask(scale, "reconstruct_audio", scored, **recordings())
@@ -115,7 +125,7 @@ def test_a_reconstruction_is_as_long_as_its_frames(scale: str, scored: bool) -> 
         assert not answer["samples"][row, expected.size :].any()
 
 
-@each_scale
+@each_scale_slowly
 def test_as_many_samples_as_each_row_wants(scale: str) -> None:
     model, wanted = served(scale)[0], np.array([9, 1, 12, 5], np.int32)
     answer = ask(scale, "generate_audio", num_samples=wanted, seed=SEED, temperature=ONES)

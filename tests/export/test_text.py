@@ -21,6 +21,7 @@ from export.signatures import listing, serving_module
 from export.text import Vocabulary
 from tests import model_factory
 from tests.export.served import SEED
+from tests.slowly import slow_unless
 from zforcing_tf import models
 from zforcing_tf.data.description import Sound, Text
 from zforcing_tf.data.spec import DataSpec, Split
@@ -74,8 +75,14 @@ def prepared(form: str, lower_case: bool = True) -> list[np.ndarray]:
     return [Encoder(text)(tokeniser(one)) for one in TEXTS]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("lower_case", [True, False])
+@pytest.mark.parametrize(
+    ("form", "lower_case"),
+    [
+        slow_unless(lower_case == (i % 2 == 0), form, lower_case)
+        for i, form in enumerate(FORMS)
+        for lower_case in (True, False)
+    ],
+)
 def test_texts_are_scored_as_their_symbols(form: str, lower_case: bool) -> None:
     symbols = prepared(form, lower_case)
     answer = ask(form, "score_text", lower_case, text=TEXTS, seed=seeds(6))
@@ -126,7 +133,7 @@ def test_latents_of_a_text_are_those_of_its_symbols() -> None:
         assert not answer["latent"][row, len(x) :].any()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [slow_unless(form != "words", form) for form in FORMS])
 def test_what_is_generated_is_the_text_of_its_symbols(form: str) -> None:
     model, text = served(form)[0], FORMS[form]
     steps, warm = np.array([9, 1, 5, 12], np.int32), np.ones(4, np.float32)
@@ -139,7 +146,7 @@ def test_what_is_generated_is_the_text_of_its_symbols(form: str) -> None:
         assert answer["num_tokens"][row] == (ends[0] + 1 if len(ends) else len(x))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [slow_unless(form == "words", form) for form in FORMS])
 def test_a_text_goes_on(form: str) -> None:
     model, text = served(form)[0], FORMS[form]
     steps, warm = np.full(6, 7, np.int32), np.full(6, 0.7, np.float32)
@@ -199,6 +206,7 @@ def test_an_export_is_verified_with_texts(tmp_path: Path) -> None:
     assert "continue_text" in verified(served("marks")[0], spec, split, tmp_path)
 
 
+@pytest.mark.slow
 def test_an_export_is_verified_with_recordings(tmp_path: Path) -> None:
     sound = Sound(8000, 0.01, 0.12)
     spec = DataSpec("speech", "real", 4, 12, sound=sound)

@@ -44,7 +44,10 @@ def moments(count: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(2, 56), count))
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.reliability)])
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(2, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.reliability)],
+)
 def test_kills_change_nothing(start: Start, tmp_path: Path, kills: int) -> None:
     """A checkpoint is written every two steps, each of a few milliseconds: kills hit all stages."""
     run, through = tmp_path / "run", tmp_path / "through"

@@ -168,6 +168,7 @@ def test_an_execution_that_a_signal_ends_is_counted_whole(
     assert_same_run(experiment.run.run_dir, through.run.run_dir)
 
 
+@pytest.mark.slow
 def test_an_interruption_on_two_replicas(experiment, changed, tmp_path, monkeypatch):
     """Sums are put back as each replica's share; equal to rounding."""
     experiment = changed(experiment, distribution_strategy="mirrored", num_gpus=0)
@@ -187,7 +188,7 @@ def test_an_interruption_on_two_replicas(experiment, changed, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("where", "strategy"),
     [
-        slow_unless(strategy == "off" and where != "before validation", where, strategy)
+        slow_unless(strategy == "off" and where == "in validation", where, strategy)
         for strategy in ("off", "mirrored")
         for where in ("last step", "before validation", "in validation")
     ],
@@ -277,7 +278,10 @@ train.run()
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [slow_unless(True, signal.SIGTERM, 143), slow_unless(False, signal.SIGINT, 130)],
+)
 def test_a_signal_leaves_a_checkpoint_and_nothing_changes(experiment, tmp_path, number, code):
     """A real signal to a real process in the middle of the second epoch; then bit-equal."""
     run, through = Path(experiment.run.run_dir), tmp_path / "through"

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tests import model_factory as factory
 from tests.conformance.cases import tensors
 from tests.layers.harness import assert_close
+from tests.slowly import slow_unless
 
 CASES = {
     "elbo": {},
@@ -27,7 +28,7 @@ def update(lengths: tuple[int, ...], **own) -> tuple[dict[str, float], list[np.n
     return {name: float(v) for name, v in metrics.items()}, factory.weights_of(model)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [slow_unless(case in ("dropout", "fivo"), case) for case in CASES])
 def test_same_noise_and_same_sum(case):
     """Three rows in two parts; each row has the noise that it has in the whole batch."""
     whole = update((5, 3, 1), **CASES[case])
@@ -38,7 +39,7 @@ def test_same_noise_and_same_sum(case):
     assert_close(parts[1], whole[1], 1e-5)
 
 
-@pytest.mark.parametrize("enable_xla", ["off", "on"])
+@pytest.mark.parametrize("enable_xla", [slow_unless(how == "off", how) for how in ("off", "on")])
 def test_more_parts_than_rows(enable_xla):
     """Some parts are empty, and add nothing."""
     whole = update((4,))

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import tensorflow as tf
 
+from tests.slowly import slow_unless
 from zforcing_tf.data import registry
 from zforcing_tf.training import progress
 from zforcing_tf.training.fit import fit
@@ -43,12 +44,12 @@ def profiler(monkeypatch):
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        ("2,3", [("start", 1), ("stop", 2)]),
-        ("3,6", [("start", 2), ("stop", 5)]),
-        ("4,4", [("start", 3), ("stop", 3)]),
-        ("7,100", [("start", 6), ("stop", 7)]),
-        ("9,10", []),
-        ("", []),
+        slow_unless(False, "2,3", [("start", 1), ("stop", 2)]),
+        slow_unless(True, "3,6", [("start", 2), ("stop", 5)]),
+        slow_unless(False, "4,4", [("start", 3), ("stop", 3)]),
+        slow_unless(True, "7,100", [("start", 6), ("stop", 7)]),
+        slow_unless(False, "9,10", []),
+        slow_unless(False, "", []),
     ],
 )
 def test_a_profile_is_of_the_steps_asked_for(experiment, changed, profiler, steps, expected):
@@ -61,9 +62,9 @@ def test_a_profile_is_of_the_steps_asked_for(experiment, changed, profiler, step
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        ("2,3", [("start", 0), ("stop", 0)]),
-        ("4,6", [("start", 3), ("stop", 4)]),
-        ("9,10", []),
+        slow_unless(False, "2,3", [("start", 0), ("stop", 0)]),
+        slow_unless(True, "4,6", [("start", 3), ("stop", 4)]),
+        slow_unless(False, "9,10", []),
     ],
 )
 def test_a_profile_is_of_whole_executions(experiment, changed, profiler, steps, expected):
