@@ -1,6 +1,6 @@
 # `make run` and `make test` set everything up themselves; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run sound test slow reliability lint types benchmark benchmark-peers install clean
+.PHONY: help run sound results test slow reliability lint types benchmark benchmark-peers install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +18,7 @@ PYTHON ?= $(shell for name in $(CANDIDATES); do \
 help:
 	@echo "make run        train two models on digits, compare them, draw, export (minutes)"
 	@echo "make sound RECORDINGS=DIR  train on a folder of wav or flac files, listen to samples, export"
+	@echo "make results    tables and pictures of results/ from what its runs wrote (seconds)"
 	@echo "make test       the tests; WORKERS=n runs n processes"
 	@echo "make slow       the tests that take minutes each"
 	@echo "make reliability  trainings that are killed, stopped, damaged, spread: real processes"
@@ -62,6 +63,14 @@ _recordings:
 			"make sound RECORDINGS=/path/to/folder" >&2; \
 		exit 2; \
 	fi
+
+# results/ has no checkpoints and no data: what runs wrote of themselves, and what it comes to.
+results: $(INSTALLED)
+	@for family in results/*/; do \
+		runs=$$(ls -d $${family}*/ | sed 's,/$$,,' | paste -sd, -); \
+		$(BIN)/python -m zforcing_tf.compare --run_dir=$$runs --output_dir=$$family > /dev/null || exit 1; \
+		echo $${family}comparison.md $${family}comparison.png; \
+	done
 
 .PHONY: _recordings
 test: $(INSTALLED)

@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 Rows = Sequence[dict[str, float]]
 """Those of a run's `history.csv`."""
 
-_SINGLE = {"elbo": "bound, nats per sequence", "kl_per_step": "KL, nats per step"}
+_KL = "kl_per_step"
+_UNITS = {"nats_per_step": "nats per step", "elbo": "nats per sequence"}
+"""Names of the elbo in a history. Where it has both, a step: training may be on pieces."""
 _SPLITS = ("train", "validation")
 # Okabe and Ito's palette, which colour-blind people can tell apart, without its yellow: too pale
 # for a thin line. Where colours come again, markers along the line tell the curves apart.
@@ -48,8 +50,10 @@ class Panel(NamedTuple):
 def save_curves(path: Path, history: Rows) -> Path:
     """Draws bound and KL of training and validation over epochs; returns the path."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.subplots(1, len(_SINGLE), squeeze=False)[0]
-    for axis, (name, title) in zip(axes, _SINGLE.items(), strict=True):
+    axes = figure.subplots(1, 2, squeeze=False)[0]
+    bound = _bound([history])
+    titles = {bound: f"bound, {_UNITS[bound]}", _KL: "KL, nats per step"}
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
         for split in _SPLITS:
             axis.plot(*_points(history, "epoch", f"{split}_{name}"), label=split)
         axis.set_xlabel("epoch")
@@ -87,13 +91,22 @@ def draw_comparison(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
+def _bound(histories: Sequence[Rows]) -> str:
+    """The name of `_UNITS` that each history has."""
+    rows = [row for history in histories for row in history]
+    names = [f"{split}_nats_per_step" for split in _SPLITS]
+    return "nats_per_step" if all(name in row for row in rows for name in names) else "elbo"
+
+
 def _draw(axis: Any, panel: Panel, over: str) -> None:
+    histories = [history for curves in panel.curves for history in curves.histories]
+    bound = _bound(histories)
     for index, curves in enumerate(panel.curves):
         style = _style(index)
         for history in curves.histories:
-            x, y = _points(history, over, "train_elbo")
+            x, y = _points(history, over, f"train_{bound}")
             axis.plot(x, y, color=style["color"], **_TRAIN)
-            x, y = _points(history, over, "validation_elbo")
+            x, y = _points(history, over, f"validation_{bound}")
             spacing = max(1, len(x) // 8)
             axis.plot(x, y, markevery=spacing, **style, **_VALIDATION)
             if len(y):
@@ -101,9 +114,9 @@ def _draw(axis: Any, panel: Panel, over: str) -> None:
                 chosen = _points(history, over, "validation_bound")[1]
                 best = int(np.argmax(chosen if len(chosen) == len(y) else y))
                 axis.plot(x[best], y[best], color=style["color"], **_BEST)
-    _keep_in_view(axis, [history for curves in panel.curves for history in curves.histories])
+    _keep_in_view(axis, histories)
     axis.set_xlabel({"step": "updates", "epoch": "epochs"}[over])
-    axis.set_ylabel("elbo, nats per sequence")
+    axis.set_ylabel(f"elbo, {_UNITS[bound]}")
     axis.set_title(panel.title, fontsize=10, loc="left")
     axis.grid(alpha=0.3)
 
@@ -145,11 +158,12 @@ def _keep_in_view(axis: Any, histories: Sequence[Rows]) -> None:
     In view are the best epoch of each run, and all but the lowest twentieth of what the runs
     reached after the first tenth of their epochs.
     """
+    bound = _bound(histories)
     later: list[float] = []
     best: list[float] = []
     for history in histories:
         for split in _SPLITS:
-            _, bounds = _points(history, "epoch", f"{split}_elbo")
+            _, bounds = _points(history, "epoch", f"{split}_{bound}")
             later += bounds[min(len(bounds) // 10 + 1, len(bounds) - 1) :]
             best += [max(bounds)] if bounds else []
     if not later or min(later) == max(later):

@@ -58,3 +58,18 @@ def test_bounds_that_are_not_finite_are_not_drawn(tmp_path: Path) -> None:
     assert list(figure.axes[0].get_lines()[1].get_ydata()) == [-9.0, -8.0]
     picture = learning_curves.save_curves(tmp_path / "new" / "curves.png", rows)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bounds_of_a_step_where_they_are_known_as_pieces_are_shorter_than_sequences() -> None:
+    row = {"epoch": 1.0, "step": 1.0, "train_elbo": -3.0, "validation_elbo": -40.0}
+    per_step = {"train_nats_per_step": -0.3, "validation_nats_per_step": -0.4}
+
+    def drawn(*histories: list[dict[str, float]]) -> tuple[str, list[float]]:
+        curves = [learning_curves.Curves(str(i), [one]) for i, one in enumerate(histories)]
+        figure = learning_curves.draw_comparison([learning_curves.Panel("", curves, ["step"])])
+        (axis,) = figure.axes
+        lines = axis.get_lines()[:2]
+        return axis.get_ylabel(), [float(line.get_ydata()[0]) for line in lines]
+
+    assert drawn([row | per_step]) == ("elbo, nats per step", [-0.3, -0.4])
+    assert drawn([row | per_step], [row]) == ("elbo, nats per sequence", [-3.0, -40.0])
