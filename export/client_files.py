@@ -70,7 +70,11 @@ def _recordings(path: Path, sample_rate: int) -> list[Any]:
 def _arrays(path: Path, one: bool) -> list[Any]:
     try:
         found: Any = np.load(path, allow_pickle=False)
-        arrays = {"x": found} if isinstance(found, np.ndarray) else dict(found)
+        if isinstance(found, np.ndarray):
+            arrays = {"x": found}
+        else:
+            with found:
+                arrays = dict(found)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}): give plain arrays") from error
     if "x" not in arrays:

@@ -275,9 +275,11 @@ class Rest(Transport):
             with urllib.request.urlopen(url, data=body, timeout=seconds) as answer:
                 return json.loads(_whole(answer, end))
         except urllib.error.HTTPError as error:
-            text = error.read().decode(errors="replace")
+            text = ""
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                text = _whole(error, end).decode(errors="replace")
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                text = json.loads(text)["error"]
+                text = str(json.loads(text)["error"])
             raise self._error(_OF_HTTP.get(error.code, f"HTTP {error.code}"), text) from None
         except TimeoutError as error:
             raise self._error("DEADLINE_EXCEEDED", f"none within {seconds:.1f} s") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -106,7 +107,8 @@ def verify(saved_model_dir: str | os.PathLike[str], expectations: Expectations) 
         UserError: it cannot be loaded, lists other signatures, or gives an answer that differs.
     """
     path = os.path.abspath(saved_model_dir)
-    leftovers.remove_abandoned(Path(tempfile.gettempdir()))
+    with contextlib.suppress(OSError):  # a folder that may be written and not listed
+        leftovers.remove_abandoned(Path(tempfile.gettempdir()), sparing_own=True)
     suffix = leftovers.temporary_suffix()
     with tempfile.TemporaryDirectory(suffix, ".staging-zforcing-verify-") as folder:
         requests = {

@@ -58,8 +58,13 @@ AIDS_NEED = (
         ),
         (
             {"model": "storn", "posterior_window": 7},
-            "--posterior_window=7 needs a network that runs backward, which --model=storn lacks: "
-            "leave it at 0, or take one of srnn, zforcing",
+            "--posterior_window=7 needs a latent and a network that runs backward, which "
+            "--model=storn lacks: leave it at 0, or take one of srnn, zforcing with a latent",
+        ),
+        (
+            {"latent_size": 0, "posterior_window": 7},
+            "--posterior_window=7 needs a latent and a network that runs backward, which "
+            "--latent_size=0 lacks: leave it at 0, or take one of srnn, zforcing with a latent",
         ),
     ],
 )

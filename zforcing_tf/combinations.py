@@ -43,11 +43,20 @@ def _check_data(config: ExperimentConfig) -> None:
             "frame of each piece is only given: give longer pieces, or --carry_state"
         )
     window = config.model.posterior_window
-    if data.carry_state and window and data.chunk_length % window:
+    if window and data.chunk_length % window:
         raise UserError(
             f"--posterior_window={window} does not divide --chunk_length={data.chunk_length}, so "
             "that windows in training would not be those in scoring: give a divisor, or that"
         )
+    for flag, given in {
+        "--recompute": run.recompute,
+        "--cudnn_encoder": run.cudnn_encoder,
+    }.items():
+        if window and given:
+            raise UserError(
+                f"{flag} does not work with --posterior_window={window}, whose windows the network "
+                "that runs backward goes through side by side: leave out one of them"
+            )
     others = {
         "--bound=elbo": config.objective.bound == "elbo",
         "--norecompute": not run.recompute,

@@ -19,12 +19,19 @@ def temporary_suffix() -> str:
     return f"-{socket.gethostname()}-{os.getpid()}"
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Removes what killed processes of this machine have left at a `staging_path` in a folder."""
+def remove_abandoned(folder: Path, sparing_own: bool = False) -> None:
+    """Removes what killed processes of this machine have left at a `staging_path` in a folder.
+
+    Args:
+        folder: in which to look.
+        sparing_own: whether another thread of this process may be writing there; else what has our
+            number is from an earlier process that had it.
+    """
     staging = re.compile(r"\.staging-.+-" + re.escape(socket.gethostname()) + r"-(\d+)")
     for path in folder.iterdir():
         found = staging.fullmatch(path.name)
-        if found and not _is_running(int(found[1])):
+        own = found and int(found[1]) == os.getpid()
+        if found and not (own and sparing_own) and not _is_running(int(found[1])):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -96,11 +96,13 @@ def _check(config: ExperimentConfig) -> None:
             "--condition=layer_norm needs a core that the latent enters, which "
             f"--model={model.model} lacks: leave --condition=concat"
         )
-    if model.posterior_window and "backward_encoder" not in found.parts:
+    backward = "backward_encoder" in found.parts
+    if model.posterior_window and not (backward and model.latent_size):
         able = ", ".join(name for name, one in MODELS.items() if "backward_encoder" in one.parts)
+        cause = "--latent_size=0" if backward else f"--model={model.model}"
         raise UserError(
-            f"--posterior_window={model.posterior_window} needs a network that runs backward, "
-            f"which --model={model.model} lacks: leave it at 0, or take one of {able}"
+            f"--posterior_window={model.posterior_window} needs a latent and a network that runs "
+            f"backward, which {cause} lacks: leave it at 0, or take one of {able} with a latent"
         )
     for name in ("auxiliary", "backward"):
         if _schedule(objective, name).used and not (found.aided and model.latent_size):

@@ -263,6 +263,14 @@ def test_interruptions_change_nothing(
             "--posterior_window=3 does not divide --chunk_length=4",
         ),
         (
+            {"posterior_window": 3, "recompute": True},
+            "--recompute does not work with --posterior_window=3",
+        ),
+        (
+            {"posterior_window": 3, "cudnn_encoder": True},
+            "--cudnn_encoder does not work with --posterior_window=3",
+        ),
+        (
             {"chunk_length": 1, "score_first_frame": False},
             "--chunk_length=1 with --noscore_first_frame leaves nothing to score",
         ),

@@ -49,7 +49,7 @@ def profiler(monkeypatch):
         slow_unless(False, "4,4", [("start", 3), ("stop", 3)]),
         slow_unless(True, "7,100", [("start", 6), ("stop", 7)]),
         slow_unless(False, "9,10", []),
-        slow_unless(False, "", []),
+        slow_unless(True, "", []),
     ],
 )
 def test_a_profile_is_of_the_steps_asked_for(experiment, changed, profiler, steps, expected):

@@ -102,7 +102,7 @@ class Encoder(WeightedLayer):
         """Windows are as good as sequences of their own: [T, B, .] -> [W, ceil(T / W) B, .]."""
         steps, rows = tf.unstack(tf.shape(mask))
         window = tf.minimum(self.window, tf.maximum(steps, 1))
-        count = -(-steps // window)
+        count = tf.maximum(-(-steps // window), 1)
 
         def fold(values: tf.Tensor) -> tf.Tensor:
             behind = [[0, count * window - steps]] + [[0, 0]] * (values.shape.rank - 1)
