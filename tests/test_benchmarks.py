@@ -80,6 +80,7 @@ def test_the_ratio_is_to_the_reference_wherever_it_stands():
     assert [row["speed_ratio"] for row in rows] == [4.0, 1.0]
 
 
+@pytest.mark.slow
 def test_a_training_step_is_checked_and_timed_at_a_tiny_size(tmp_path):
     file = tmp_path / "results.json"
     command = [sys.executable, "benchmarks/run.py", "--only=train", "--configs=tiny"]

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tests import linear_gaussian_model
 from tests import model_factory as factory
 from tests.conformance.cases import each_part_slowly
+from tests.slowly import slow_unless
 from zforcing_tf import diagnostics, diagnostics_picture, free_running
 from zforcing_tf.data.linear_gaussian import LinearGaussian
 from zforcing_tf.data.spec import Split
@@ -64,7 +65,9 @@ def test_parts_of_the_kl_add_up_to_what_evaluate_finds(variant, emission):
     assert numbers["mutual_information_limit"] == math.log(sum(LENGTHS))
 
 
-@pytest.mark.parametrize("emission", ["gaussian", "categorical"])
+@pytest.mark.parametrize(
+    "emission", [slow_unless(False, "gaussian"), slow_unless(True, "categorical")]
+)
 def test_no_number_depends_on_the_batch_size(emission):
     """Which sequences and positions are taken, neither."""
     model = factory.build(emission, **factory.VARIANTS["full"])

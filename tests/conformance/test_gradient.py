@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests import model_factory as factory
-from tests.conformance.cases import each_part, each_part_slowly, tensors
+from tests.conformance.cases import each_part_slowly, tensors
 from tests.layers.harness import assert_close
 from tests.slowly import slow_unless
 from zforcing_tf import objectives, recompute
@@ -76,7 +76,7 @@ def cost_and_gradients(
     return cost, [tf.convert_to_tensor(g) for g in gradients]
 
 
-@each_part
+@each_part_slowly
 def test_of_every_model(variant, emission):
     """Ragged lengths, dropout, a state that was carried here, and one to carry on."""
     model = factory.build(emission, dtype="float64", **factory.VARIANTS[variant])

@@ -11,7 +11,6 @@ from tests import model_factory as factory
 from tests.conformance.cases import (
     SEEDS,
     each_case,
-    each_part,
     each_part_slowly,
     loss_and_gradients,
     model_of,
@@ -38,7 +37,7 @@ def test_graph_and_xla_are_eager(variant, emission):
         assert_close(compiled(batch["x"], batch["lengths"], noise), eager, 1e-5)
 
 
-@each_part
+@each_part_slowly
 def test_gradient_by_hand_is_the_automatic_one(variant, emission):
     model, batch = model_of(variant, emission), tensors(factory.batch(emission))
     noise = noise_for(model, 5, 3)
@@ -51,7 +50,7 @@ def test_gradient_by_hand_is_the_automatic_one(variant, emission):
     assert all(used), "a weight without any effect"
 
 
-@each_part
+@each_part_slowly
 def test_float64_and_low_precision_agree(variant, emission):
     """float64 with float32 to 1e-5; bfloat16 within 5% of the bound and of the gradient's norm."""
     batch = factory.batch(emission)
@@ -91,7 +90,7 @@ def test_padding_changes_no_score(variant, emission):
             np.testing.assert_array_equal(ours[:, 5:], tf.zeros_like(ours[:, 5:]))
 
 
-@each_part
+@each_part_slowly
 def test_padding_changes_no_gradient(variant, emission):
     model, batch = model_of(variant, emission), factory.batch(emission)
     noise = noise_for(model, 7, 3)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests import model_factory as factory
-from tests.conformance.cases import each_part, tensors, with_padding
+from tests.conformance.cases import each_part_slowly, tensors, with_padding
 from tests.layers.harness import assert_close
 from tests.slowly import slow_unless
 from zforcing_tf import models
@@ -211,7 +211,7 @@ def test_a_graph_updates_as_eager_code_does():
     assert_close(results[1], results[0], 1e-5)
 
 
-@each_part
+@each_part_slowly
 def test_one_sequence_of_one_step(variant, emission):
     model = factory.trainable(emission, dropout=0.2, **factory.VARIANTS[variant])
     before = factory.weights_of(model)

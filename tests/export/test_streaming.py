@@ -9,6 +9,7 @@ from export.cases import Arrays
 from export.streaming import fingerprint
 from tests import model_factory
 from tests.export.served import LENGTHS, SEED, Served, request, served
+from tests.slowly import slow_unless
 
 ONES = np.ones(4, np.float32)
 SESSIONS = np.arange(4, dtype=np.int64)
@@ -18,7 +19,9 @@ MODELS = [
     ("gaussian_mixture", "srnn_gru", "float32"),
     ("categorical", "vrnn", "float32"),
 ]
-each_model = pytest.mark.parametrize("model", MODELS, ids=":".join)
+each_model = pytest.mark.parametrize(
+    "model", [slow_unless(model in MODELS[::3], model, id=":".join(model)) for model in MODELS]
+)
 
 
 def state_of(answer: Arrays) -> Arrays:
