@@ -29,7 +29,7 @@ from zforcing_tf.training.run_directory import RunDirectory
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {"float32": "DT_FLOAT", "int32": "DT_INT32", "int64": "DT_INT64"}
 HOST = socket.gethostname()
-ALWAYS = ["MODEL_CARD.md", "config.json", "data.json", "signatures.json"]
+ALWAYS = ["MODEL_CARD.md", "config.json", "data.json", "export.json", "signatures.json"]
 VARIABLES = "variables/variables.data-00000-of-00001"
 
 
@@ -295,7 +295,7 @@ def test_folders_that_cannot_be_written_are_named(tmp_path, cheap, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot export to .*/file: .* --export_dir"):
         export("run", tmp_path / "file")
-    with pytest.raises(UserError, match=r"cannot export to .*/file/below: Not a directory; "):
+    with pytest.raises(UserError, match=r"cannot export to .*/file/below: .*/file is no folder; "):
         export("run", tmp_path / "file" / "below")
     with pytest.raises(UserError, match="--export_dir is empty"):
         export("run", "")
