@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from zforcing_tf import models
+from zforcing_tf import models, signals
 from zforcing_tf.config import ExperimentConfig
 from zforcing_tf.data import identity, pipeline, registry
 from zforcing_tf.data.feed import Feed
@@ -103,6 +103,7 @@ def _fit(config: ExperimentConfig, run: RunDirectory, team: Team) -> dict[str, A
     dataset = _loaded(config, team)
     model = compiled_model(config, dataset.spec)
     check_limits(dataset, model.emission.family.limits, model.emission.family_name)
+    signals.raise_what_was_lost()
     with run.lock():
         team.together(lambda: _open(config, run, dataset))
         if team.worker.count > 1:
