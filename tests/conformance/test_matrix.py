@@ -67,7 +67,7 @@ def validate(model: Any, name: str) -> dict[str, float]:
     return model.evaluate(batches, verbose=0, return_dict=True)
 
 
-@each_model_slowly
+@pytest.mark.parametrize("name", [slow_unless(name == "zforcing", name) for name in MATRIX])
 def test_two_replicas_are_one_device(name):
     results = []
     for replicas in (1, 2):

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from tests import model_factory as factory
-from tests.slowly import slow_unless
 from zforcing_tf.data import pipeline
 from zforcing_tf.data.spec import Split
 from zforcing_tf.sequence_model import SequenceModel
@@ -94,7 +93,8 @@ def size_of_update(before: list[np.ndarray], after: list[np.ndarray]) -> float:
     return max(np.abs(a - b).max(initial=0) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("emission", [slow_unless(i == 0, one) for i, one in enumerate(MODELS)])
+@pytest.mark.slow
+@both
 def test_weights_are_those_of_one_device(emission):
     """To 2e-6, where a single update of a weight is up to 1e-2."""
     one, two = run(emission, 1), run(emission, 2)

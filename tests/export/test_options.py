@@ -79,6 +79,7 @@ def test_a_card_says_when_results_are_of_other_weights() -> None:
     assert "computed in float32, not in mixed_bfloat16" in card
 
 
+@pytest.mark.slow
 def test_in_another_precision(run_dir: Path, tmp_path: Path) -> None:
     path = export(run_dir, tmp_path, dtype="float64")
     found = listing(tf.saved_model.load(str(path)).signatures)

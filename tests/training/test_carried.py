@@ -227,6 +227,7 @@ def test_weights_of_terms_reach_the_loss() -> None:
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_interruptions_change_nothing(
     experiment: ExperimentConfig, tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ def test_several_steps_an_execution_change_nothing(
     assert results[0]["test"] == results[1]["test"]
 
 
+@pytest.mark.slow
 def test_an_execution_that_a_signal_ends_is_counted_whole(
     experiment, changed, tmp_path, monkeypatch
 ):

@@ -112,6 +112,7 @@ def test_both_forms_are_measured_on_the_same_sequences(experiment):
     assert rounded["x"].shape[1] >= plain["x"].shape[1]
 
 
+@pytest.mark.slow
 def test_two_replicas_do_without(experiment, changed, capsys):
     experiment = changed(
         experiment, enable_xla="auto", distribution_strategy="mirrored", train_epochs=1
