@@ -37,6 +37,11 @@ def _check_data(config: ExperimentConfig) -> None:
     }.items():
         if given and not data.chunk_length:
             raise UserError(f"{flag} needs pieces: give a --chunk_length above 0, such as 40")
+    if data.forget_probability and not data.carry_state:
+        raise UserError(
+            f"--forget_probability={data.forget_probability:g} has no effect without "
+            "--carry_state: give both or neither"
+        )
     if data.chunk_length == 1 and not (data.carry_state or data.score_first_frame):
         raise UserError(
             "--chunk_length=1 with --noscore_first_frame leaves nothing to score, as the first "

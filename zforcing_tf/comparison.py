@@ -140,7 +140,9 @@ def read(path: str, split: str) -> Run:
     sections = run.read_settings()
     data = {k: v for k, v in sections.pop("data").items() if k not in config.resumable()}
     # How training takes whole sequences apart; what is scored is the same.
-    of_training = ["carry_state"] + ["chunk_length"] * (not data["chunk_evaluation"])
+    of_training = ["carry_state", "forget_probability"] + ["chunk_length"] * (
+        not data["chunk_evaluation"]
+    )
     sections["chunks"] = {name: data.pop(name) for name in of_training}
     results = run.read_results()
     # Two folders of recordings are two sets of data, though the settings may be the same.

@@ -56,6 +56,13 @@ class DataConfig(Section):
         "Whether training goes into a piece with the state after the one before, rather than with "
         "an empty one (truncated back-propagation).",
     )
+    forget_probability: float = setting(
+        0.0,
+        "Chance that a piece goes in with an empty state all the same, so that a model that is "
+        "trained on few long sequences also learns how one begins; such as 0.1.",
+        minimum=0,
+        below=1,
+    )
     score_first_frame: bool = setting(
         True, "Whether the first frame is scored like the others, or only given to the model."
     )

@@ -64,6 +64,21 @@ def test_order_is_a_function_of_the_epoch() -> None:
     assert first.first.shape != other.first.shape or (first.first != other.first).any()
 
 
+def test_some_pieces_are_gone_into_with_nothing() -> None:
+    split = Split("train", np.zeros((64 * 400, 1), np.float32), np.full(64, 400, np.int32))
+    usual = pieces(split, 16, 10, 3, 0)
+    found, again, other = (
+        pieces(split, 16, 10, 3, epoch, forget_probability=0.2) for epoch in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(found.begins, again.begins)
+    assert (found.begins != other.begins).any()
+    assert found.begins[usual.begins].all()
+    assert abs(found.begins[~usual.begins].mean() - 0.2) < 0.04
+    # The frame before each is as well known as ever.
+    for name in ("first", "lengths", "before_is_data"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(usual, name))
+
+
 def test_streams_are_of_similar_length() -> None:
     lengths = np.full(64, 40, np.int32)
     split = Split("train", np.zeros((64 * 40, 1), np.float32), lengths)

@@ -264,6 +264,10 @@ def test_interruptions_change_nothing(
             "--posterior_window=3 does not divide --chunk_length=4",
         ),
         (
+            {"forget_probability": 0.1},
+            "--forget_probability=0.1 has no effect without --carry_state",
+        ),
+        (
             {"posterior_window": 3, "recompute": True},
             "--recompute does not work with --posterior_window=3",
         ),

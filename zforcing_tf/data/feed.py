@@ -96,4 +96,5 @@ class Feed:
             run.seed,
             epoch,
             not data.score_first_frame,
+            data.forget_probability,
         )

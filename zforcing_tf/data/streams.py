@@ -24,7 +24,7 @@ class Pieces(NamedTuple):
     lengths: npt.NDArray[np.int32]
     """Steps; 0 where a stream has ended."""
     begins: npt.NDArray[np.bool_]
-    """Whether it is the first of its sequence."""
+    """Whether it goes in with an empty state: as the first of its sequence, or as chance has it."""
     before_is_data: npt.NDArray[np.bool_]
     """Whether a frame of its sequence stands before it."""
 
@@ -36,6 +36,7 @@ def pieces(
     seed: int,
     epoch: int,
     first_frame_given: bool = False,
+    forget_probability: float = 0.0,
 ) -> Pieces:
     """Cuts one epoch of a split into pieces of at most `chunk_length` steps.
 
@@ -46,7 +47,11 @@ def pieces(
       seed: with `epoch` determines the order.
       epoch: counted from 0.
       first_frame_given: whether the first frame of a sequence only stands before its first piece.
+      forget_probability: chance that a piece which is not the first goes in with an empty state.
+        Melis et al. 2018 (On the State of the Art of Evaluation in Neural Language Models) do so
+        that a state of zeros stays within what training has seen.
     """
+    chance = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     skipped = int(first_frame_given)
     last = tf.constant(split.num_sequences - 1, tf.int64)
     order = tf.random.experimental.index_shuffle(
@@ -62,8 +67,9 @@ def pieces(
         count, row = heapq.heappop(shortest)
         for at in range(0, steps, chunk_length):
             first = int(starts[index]) + skipped + at
+            begins = at == 0 or bool(forget_probability and chance.random() < forget_probability)
             rows[row].append(
-                (first, min(chunk_length, steps - at), at == 0, at > 0 or first_frame_given)
+                (first, min(chunk_length, steps - at), begins, at > 0 or first_frame_given)
             )
         heapq.heappush(shortest, (count - (-steps // chunk_length), row))
     total = max(map(len, rows))
