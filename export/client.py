@@ -1,6 +1,6 @@
-"""Asks a model on TensorFlow Serving: scores, samples, continuations, streams.
+r"""Asks a model on TensorFlow Serving: scores, samples, continuations, streams.
 
-  python -m export.client --server=localhost:8500 --model=speech --task=score --input=recordings \\
+  python -m export.client --server=localhost:8500 --model=speech --task=score --input=recordings \
     --sample_rate=16000
   python -m export.client --server=http://localhost:8501 --model=digits --task=generate --count=4
   python -m export.client --server=localhost:8500 --model=digits --task=stream --input=long.npy
@@ -16,8 +16,8 @@ host:port for gRPC, or a URL for REST, which needs nothing but Python.
 
 --input is an npz or npy file of arrays (x [N, T, D] with lengths, or [T, D] for a stream), text (a
 sentence a line), or a recording or folder of recordings, which are brought to the model's
---sample_rate; what comes back goes into --output, an npz
-file, and a table to the screen. Takes as long as the server does; progress on a terminal.
+--sample_rate; what comes back goes into --output, an npz file, and a table to the screen. Takes as
+long as the server does; progress on a terminal.
 """
 
 from __future__ import annotations
