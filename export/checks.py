@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from zforcing_tf.distributions import EmissionFamily
 
-MOST_FRAMES = 100_000
-"""Frames that one request may generate, rows times longest: a slip must not fill the memory."""
+from .limits import MOST_FRAMES
+
 GENERATION = (
     tf.TensorSpec((None,), tf.int32, name="num_steps"),
     tf.TensorSpec((None, 2), tf.int32, name="seed"),

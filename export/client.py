@@ -34,13 +34,11 @@ from absl import flags
 from zforcing_tf import programs
 from zforcing_tf.errors import UserError
 
+from .limits import MOST_FRAMES
 from .transport import Arrays, Listing, Transport, connect
 
 MOST_ROWS = 64
 """Sequences of a request."""
-MOST_FRAMES = 100_000
-"""Frames that a request may generate, rows times the longest: that of `checks.py`, which imports
-TensorFlow."""
 _SHARE = 8
 
 
@@ -76,14 +74,9 @@ class Client:
             UserError: the model has no such signature or inputs.
             ServingError: no answer.
         """
-        if signature not in self.listing:
-            raise UserError(
-                f"{self.transport.model} has no signature {signature!r}, but "
-                f"{', '.join(sorted(self.listing))}"
-            )
-        specs = self.listing[signature]["inputs"]
+        specs = self._inputs(signature)
         if specs.keys() != inputs.keys():
-            raise UserError(f"{signature} takes {', '.join(sorted(specs))}, not {sorted(inputs)}")
+            raise _other_inputs(signature, specs, inputs)
         typed = {name: _typed(name, value, specs[name]["dtype"]) for name, value in inputs.items()}
         for name, value in typed.items():
             wanted = specs[name]["shape"]
@@ -135,15 +128,15 @@ class Client:
             kind: "", or `_text` or `_audio` for the signatures of these.
         """
         wish = {"": "num_steps", "_text": "num_steps", "_audio": "num_samples"}[kind]
+        most = self._rows_to_generate(num_steps, kind)
         if prefixes is None:
             signature = f"generate{kind}"
-            numbers, rows = np.arange(count), self._rows_to_generate(num_steps, kind)
-            batches: Any = ((numbers[k : k + rows], {}) for k in range(0, count, rows))
+            numbers = np.arange(count)
+            batches: Any = ((numbers[k : k + most], {}) for k in range(0, count, most))
         else:
             signature = f"continue{kind}"
             wish = "num_wanted" if kind == "_audio" else wish
-            rows = self._rows_to_generate(num_steps, kind)
-            batches = self._batches(prefixes, signature, rows)
+            batches = self._batches(prefixes, signature, most)
         for index, inputs in batches:
             rows = len(index)
             asked = {
@@ -172,6 +165,15 @@ class Client:
             state = {name: value for name, value in answer.items() if name in state}
             yield {name: value[0] for name, value in answer.items() if name not in state}
 
+    def _inputs(self, signature: str) -> dict[str, dict[str, Any]]:
+        """What a signature takes; UserError if the model has none of that name."""
+        if signature not in self.listing:
+            raise UserError(
+                f"{self.transport.model} has no signature {signature!r}, but "
+                f"{', '.join(sorted(self.listing))}"
+            )
+        return self.listing[signature]["inputs"]
+
     def _rows_to_generate(self, num_steps: int, kind: str) -> int:
         """Rows of a request for so many steps (samples of recordings) each."""
         frame = 1
@@ -195,9 +197,10 @@ class Client:
             empty = int(np.argmin(lengths))
             raise UserError(f"sequence {empty} has no steps: leave it out")
         names = ("samples", "num_samples") if signature.endswith("_audio") else ("x", "lengths")
-        if signature not in self.listing or names[0] not in self.listing[signature]["inputs"]:
-            self.ask(signature, **dict.fromkeys(names))  # which says what is there instead
-        dtype = self.listing[signature]["inputs"][names[0]]["dtype"]
+        specs = self._inputs(signature)
+        if names[0] not in specs:
+            raise _other_inputs(signature, specs, names)
+        dtype = specs[names[0]]["dtype"]
         buckets = np.array([bucket(int(length)) for length in lengths], np.int64)
         for size in np.unique(buckets):
             inside = np.flatnonzero(buckets == size)
@@ -213,6 +216,10 @@ class Client:
                         )
                     row[: len(one)] = one
                 yield index, dict(zip(names, (x, lengths[index]), strict=True))
+
+
+def _other_inputs(signature: str, specs: Iterable[str], given: Iterable[str]) -> UserError:
+    return UserError(f"{signature} takes {', '.join(sorted(specs))}, not {sorted(given)}")
 
 
 def _typed(name: str, value: Any, dtype: str) -> npt.NDArray[Any]:

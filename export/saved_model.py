@@ -145,14 +145,14 @@ def write_model(module: Any, signatures: Mapping[str, Any], path: Path) -> None:
     """
     import tensorflow as tf
 
-    from .staging import reason
+    from zforcing_tf.training.writing import reason
 
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     try:
         tf.saved_model.save(module, str(path), signatures=dict(signatures), options=options)
     except tf.errors.OpError as error:
         raise UserError(
-            f"the SavedModel cannot be written to {path.parent} ({reason(error.message)}); make "
+            f"the SavedModel cannot be written to {path.parent} ({reason(error)}); make "
             "room there, or give another --export_dir"
         ) from error
 

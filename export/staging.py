@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +19,6 @@ from zforcing_tf.training import durable
 
 MARK = "assets.extra/signatures.json"
 """What each export has."""
-
-
-def reason(message: str) -> str:
-    """What TensorFlow says of a file, without the operations and functions that it also names."""
-    said = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", message.splitlines()[0]) if message else ""
-    return said.strip() or "no reason given"
 
 
 def refuse_place(export_dir: Path) -> None:

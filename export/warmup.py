@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from zforcing_tf.errors import UserError
+from zforcing_tf.training.writing import reason
 
 from .cases import Arrays, Case
-from .staging import reason
 
 FILE = "tf_serving_warmup_requests"
 ROWS = (1, 4, 16, 64)
@@ -58,7 +58,7 @@ def write_warmup(folder: Path, model_name: str, cases: Iterable[Case], frame_siz
     except tf.errors.OpError as error:
         raise UserError(
             f"warm-up requests cannot be written to {folder.parent.parent} "
-            f"({reason(error.message)}); make room there, or give another --export_dir"
+            f"({reason(error)}); make room there, or give another --export_dir"
         ) from error
     return True
 

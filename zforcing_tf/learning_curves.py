@@ -60,7 +60,7 @@ def save_curves(path: Path, history: Rows) -> Path:
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
-    _keep_in_view(axes[0], [history])
+    _keep_in_view(axes[0], [history], bound)
     return _save(figure, path)
 
 
@@ -114,7 +114,7 @@ def _draw(axis: Any, panel: Panel, over: str) -> None:
                 chosen = _points(history, over, "validation_bound")[1]
                 best = int(np.argmax(chosen if len(chosen) == len(y) else y))
                 axis.plot(x[best], y[best], color=style["color"], **_BEST)
-    _keep_in_view(axis, histories)
+    _keep_in_view(axis, histories, bound)
     axis.set_xlabel({"step": "updates", "epoch": "epochs"}[over])
     axis.set_ylabel(f"elbo, {_UNITS[bound]}")
     axis.set_title(panel.title, fontsize=10, loc="left")
@@ -152,13 +152,12 @@ def _points(history: Rows, over: str, name: str) -> tuple[list[float], list[floa
     return [row[over] for row in rows], [row[name] for row in rows]
 
 
-def _keep_in_view(axis: Any, histories: Sequence[Rows]) -> None:
+def _keep_in_view(axis: Any, histories: Sequence[Rows], bound: str) -> None:
     """Chooses the vertical range: the first epochs would flatten all that follows.
 
     In view are the best epoch of each run, and all but the lowest twentieth of what the runs
     reached after the first tenth of their epochs.
     """
-    bound = _bound(histories)
     later: list[float] = []
     best: list[float] = []
     for history in histories:

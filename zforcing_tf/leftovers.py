@@ -30,14 +30,14 @@ def remove_abandoned(folder: Path, sparing_own: bool = False) -> None:
     staging = re.compile(r"\.staging-.+-" + re.escape(socket.gethostname()) + r"-(\d+)")
     for path in folder.iterdir():
         found = staging.fullmatch(path.name)
-        own = found and int(found[1]) == os.getpid()
-        if found and not (own and sparing_own) and not _is_running(int(found[1])):
+        if found and not _is_running(int(found[1]), sparing_own):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_running(process: int) -> bool:
-    if process == os.getpid():  # an earlier one that had our number
-        return False
+def _is_running(process: int, own: bool) -> bool:
+    """Whether a process is there; `own`: what to say of ours, whose number an earlier one had."""
+    if process == os.getpid():
+        return own
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

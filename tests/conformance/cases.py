@@ -65,7 +65,7 @@ PARTS = [
     ("full", "gaussian_mixture"),
     ("autoregressive", "discretised_logistic_mixture"),
 ]
-# Half of them where it takes dozens; `make slow` has the others.
+# Six of them where it takes dozens of seconds; `make slow` has the others.
 _HALF = {"storn", "vrnn", "srnn_gru", "zforcing", "full", "autoregressive"}
 each_part_slowly = pytest.mark.parametrize(
     ("variant", "emission"),

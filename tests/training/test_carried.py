@@ -37,6 +37,13 @@ def split_of(batch: dict[str, np.ndarray]) -> Split:
     return Split.from_padded("train", batch["x"], batch["lengths"])
 
 
+def loss_of_whole(batch: dict[str, np.ndarray], **settings: object) -> float:
+    """The loss of whole sequences, of a model with nothing carried."""
+    whole = factory.trainable("gaussian", **settings)
+    inputs = without_noise(gradient_inputs(whole, factory.replaced(batch)))
+    return float(whole.gradients(*inputs)[1]["loss"])
+
+
 def losses_of_pieces(model: SequenceModel, split: Split, chunk: int, given: bool) -> float:
     """The sum of the losses of an epoch's pieces, each batch going on from the last one."""
     total = 0.0
@@ -61,9 +68,7 @@ def test_pieces_add_up_to_the_whole(model: str, parts: int, given: bool) -> None
     """Where nothing runs backward a step sees the same, cut or not."""
     settings = {"model": model, "dtype": "float64", "score_first_frame": not given}
     batch = factory.batch("gaussian", LENGTHS)
-    whole = factory.trainable("gaussian", **settings)
-    inputs = without_noise(gradient_inputs(whole, factory.replaced(batch)))
-    expected = float(whole.gradients(*inputs)[1]["loss"])
+    expected = loss_of_whole(batch, **settings)
     carried = factory.trainable(
         "gaussian",
         **settings,
@@ -83,8 +88,7 @@ def test_a_posterior_sees_its_piece_alone(model: str) -> None:
     """With pieces as long as sequences nothing is cut: the bound is that of whole sequences."""
     settings = {"model": model, "dtype": "float64"}
     batch = factory.batch("gaussian", LENGTHS)
-    whole = factory.trainable("gaussian", **settings)
-    expected = float(whole.gradients(*without_noise(gradient_inputs(whole, batch)))[1]["loss"])
+    expected = loss_of_whole(batch, **settings)
     carried = factory.trainable(
         "gaussian", **settings, carry_state=True, chunk_length=9, batch_size=2
     )
@@ -105,9 +109,7 @@ def test_with_windows_pieces_add_up_to_the_whole(variant: str, enable_xla: str, 
     """What runs backward starts anew where it does in training: pieces see what the whole does."""
     settings = {**factory.VARIANTS[variant], "dtype": "float64", "posterior_window": 2}
     batch = factory.batch("gaussian", LENGTHS)
-    whole = factory.trainable("gaussian", **settings)
-    inputs = without_noise(gradient_inputs(whole, factory.replaced(batch)))
-    expected = float(whole.gradients(*inputs)[1]["loss"])
+    expected = loss_of_whole(batch, **settings)
     carried = factory.trainable(
         "gaussian",
         **settings,
@@ -118,9 +120,8 @@ def test_with_windows_pieces_add_up_to_the_whole(variant: str, enable_xla: str, 
     )
     found = losses_of_pieces(carried, split_of(batch), chunk, False)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
-    unlimited = factory.trainable("gaussian", **{**settings, "posterior_window": 0})
-    inputs = without_noise(gradient_inputs(unlimited, factory.replaced(batch)))
-    assert float(unlimited.gradients(*inputs)[1]["loss"]) != pytest.approx(expected)
+    unlimited = loss_of_whole(batch, **{**settings, "posterior_window": 0})
+    assert unlimited != pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def pieces(
         count, row = heapq.heappop(shortest)
         for at in range(0, steps, chunk_length):
             first = int(starts[index]) + skipped + at
-            begins = at == 0 or bool(forget_probability and chance.random() < forget_probability)
+            begins = at == 0 or chance.random() < forget_probability
             rows[row].append(
                 (first, min(chunk_length, steps - at), begins, at > 0 or first_frame_given)
             )

@@ -17,6 +17,8 @@ from zforcing_tf.recompute import recomputed
 from zforcing_tf.unroll import Training
 
 Direction = Literal["backward", "forward"]
+Seen = tuple[tf.Tensor, ...]
+"""y, the mask, and d where there is one."""
 
 
 @keras.saving.register_keras_serializable(SERIAL_PACKAGE)
@@ -87,19 +89,15 @@ class Encoder(WeightedLayer):
         The last one is that of the first step where it runs backward. cuDNN does not tell it.
         """
         state = initial_state or self.core.initial_state(tf.shape(mask)[1])
-        how = self._in_windows if self.window else self._whole
-        return how(embedding, targets, mask, beside, state, training)
+        seen = (targets, mask) if beside is None else (targets, mask, beside)
+        run = self._in_windows if self.window else self._whole
+        return run(embedding, seen, state, training)
 
     def _in_windows(
-        self,
-        embedding: Embedding,
-        targets: tf.Tensor,
-        mask: tf.Tensor,
-        beside: tf.Tensor | None,
-        state: CoreState,
-        training: Training,
+        self, embedding: Embedding, seen: Seen, state: CoreState, training: Training
     ) -> tuple[tf.Tensor, CoreState | None]:
         """Windows are as good as sequences of their own: [T, B, .] -> [W, ceil(T / W) B, .]."""
+        mask = seen[1]
         steps, rows = tf.unstack(tf.shape(mask))
         window = tf.minimum(self.window, tf.maximum(steps, 1))
         count = tf.maximum(-(-steps // window), 1)
@@ -111,21 +109,14 @@ class Encoder(WeightedLayer):
 
         zeros = self.core.initial_state((count - 1) * rows)
         starts = tf.nest.map_structure(lambda *v: tf.concat(v, axis=0), zeros, state)
-        beside = None if beside is None else fold(beside)
-        states, ends = self._whole(embedding, fold(targets), fold(mask), beside, starts, training)
+        states, ends = self._whole(embedding, tuple(map(fold, seen)), starts, training)
         if ends is not None:
             ends = tf.nest.map_structure(lambda v: v[:rows], ends)
         states = _regrouped(states, (window, count, rows), (count * window, rows))[:steps]
         return tf.ensure_shape(states, (*mask.shape, self.core.units)), ends
 
     def _whole(
-        self,
-        embedding: Embedding,
-        targets: tf.Tensor,
-        mask: tf.Tensor,
-        beside: tf.Tensor | None,
-        state: CoreState,
-        training: Training,
+        self, embedding: Embedding, seen: Seen, state: CoreState, training: Training
     ) -> tuple[tf.Tensor, CoreState | None]:
         backward = self.direction == "backward"
 
@@ -136,21 +127,21 @@ class Encoder(WeightedLayer):
             return tf.nest.map_structure(lambda v: v[0 if backward else -1], states), states.h
 
         if self.cudnn and training is True and isinstance(state, LSTMState):
+            targets, mask, *beside = seen
             return self._by_cudnn(embedding(targets), mask, beside, state), None
-        inputs = (targets, mask) if beside is None else (targets, mask, beside)
         if training != "recompute":
-            state, states = run(state, inputs)
+            state, states = run(state, seen)
             return states, state
         layers, dtype = (embedding, self), tf.as_dtype(self.compute_dtype)
-        state, states = recomputed(run, layers, state, inputs, dtype, reverse=backward)
+        state, states = recomputed(run, layers, state, seen, dtype, reverse=backward)
         return states, state
 
     def _by_cudnn(
-        self, embedded: tf.Tensor, mask: tf.Tensor, beside: tf.Tensor | None, state: LSTMState
+        self, embedded: tf.Tensor, mask: tf.Tensor, beside: list[tf.Tensor], state: LSTMState
     ) -> tf.Tensor:
         kernel = self.read(self.core.input_kernel)
-        if beside is not None:
-            embedded = tf.concat([embedded, beside], axis=-1)
+        if beside:
+            embedded = tf.concat([embedded, *beside], axis=-1)
             kernel = tf.concat([kernel, self.read(self.beside_kernel)], axis=0)
         recurrent, bias = self.read(self.core.recurrent_kernel), self.read(self.core.bias)
         backward = self.direction == "backward"

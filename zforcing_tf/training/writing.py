@@ -29,13 +29,13 @@ def writing(path: Path, remedy: str = OTHER_RUN) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = _reason(error)
-        if reason is None:
+        why = reason(error)
+        if why is None:
             raise
-        raise UserError(f"cannot write {path}: {reason}; {remedy}") from error
+        raise UserError(f"cannot write {path}: {why}; {remedy}") from error
 
 
-def _reason(error: Exception) -> str | None:
+def reason(error: Exception) -> str | None:
     """Why the file system refused; None for an error of another kind."""
     if isinstance(error, OSError):
         return os.strerror(error.errno) if error.errno else str(error)
