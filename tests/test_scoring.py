@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests import model_factory as factory
+from zforcing_tf import scoring
 from zforcing_tf.answers import Latents, Scores
 from zforcing_tf.data.spec import Dataset, Split
 from zforcing_tf.errors import UserError
@@ -34,6 +35,7 @@ class Recorder:
 
     cell = types.SimpleNamespace(latent_size=2)
     first_frame_given = False
+    trainable_variables = (np.zeros((2, 8)),)
 
     def __init__(self):
         self.score_seeds = []
@@ -121,6 +123,15 @@ def test_no_number_depends_on_the_batch_size(emission):
     )
     for other in others:
         assert other == pytest.approx(one, rel=1e-5)
+
+
+def test_long_sequences_are_scored_few_at_once(monkeypatch):
+    """8 numbers of the widest layer for each frame, 48 at once: 6 frames."""
+    monkeypatch.setattr(scoring, "_NUMBERS_AT_ONCE", 48)
+    model = Recorder()
+    found = evaluate(model, factory.spec("gaussian"), split(), 100, seed=7)
+    assert found["elbo"] == pytest.approx(-7 - np.mean(LENGTHS))
+    assert [seeds[:, 1].tolist() for seeds in model.score_seeds] == [[1, 4], [2, 6], [3], [0], [5]]
 
 
 def test_one_sequence_has_no_standard_error():

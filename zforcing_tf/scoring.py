@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zforcing_tf import tables
+from zforcing_tf.data.pipeline import evaluation_starts
 from zforcing_tf.data.spec import Dataset, DataSpec, Split
 from zforcing_tf.errors import UserError
 from zforcing_tf.metrics import ActiveUnits, bits_per_dim
@@ -18,6 +20,15 @@ from zforcing_tf.resampling import DEFAULT, Resampling
 from zforcing_tf.sequence_model import SequenceModel
 from zforcing_tf.tables import MACRO
 from zforcing_tf.training.distribution import ALONE, Team
+
+_NUMBERS_AT_ONCE = 2**28
+"""In the largest arrays of what is scored at once: 1 GiB in float32."""
+
+
+def frames_at_once(model: SequenceModel) -> int:
+    """Frames of a batch to score, at most: few of wide layers, that long recordings may fit."""
+    widest = max(max(variable.shape, default=1) for variable in model.trainable_variables)
+    return max(1, _NUMBERS_AT_ONCE // widest)
 
 
 def evaluate(
@@ -38,7 +49,7 @@ def evaluate(
         model: trained.
         spec: of the data.
         split: to be scored.
-        batch_size: sequences at once.
+        batch_size: sequences at once, at most: fewer of those of many frames.
         num_samples: the bound is the mean of as many one-sample bounds.
         seed: of the noise; that of the model gives the number of `model.evaluate`.
         team: whose workers share out the sequences; each gets the results of all.
@@ -53,8 +64,7 @@ def evaluate(
     scored, steps = scored_steps(model, split)
     elbo, kl = np.zeros(len(scored)), 0.0
     own = team.share(len(scored))
-    for start in range(0, len(own), batch_size):
-        places = own[start : start + batch_size]
+    for places in _batches(model, split.lengths[scored], own, batch_size):
         index = scored[places]
         x, lengths = split.padded(index)
         per_sample = []
@@ -124,8 +134,7 @@ def tighter_bounds(
     scored, steps = scored_steps(model, split)
     found = {name: np.zeros(len(scored)) for name in bounds}
     own = team.share(len(scored))
-    for start in range(0, len(own), rows):
-        places = own[start : start + rows]
+    for places in _batches(model, split.lengths[scored], own, rows):
         index = scored[places]
         x, lengths = split.padded(index)
         seeds = seeds_by_index(seed, 0, index)
@@ -199,6 +208,18 @@ def scored_steps(
             "to the model: there is nothing to score"
         )
     return index, steps[index]
+
+
+def _batches(
+    model: SequenceModel,
+    lengths: npt.NDArray[np.int32],
+    places: npt.NDArray[np.int64],
+    batch_size: int,
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Places among sequences of ascending lengths, as many at once as may be."""
+    starts = evaluation_starts(lengths[places], batch_size, frames_at_once(model))
+    for first, end in itertools.pairwise(starts.tolist()):
+        yield places[first:end]
 
 
 def seeds_by_index(seed: int, sample: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

@@ -28,11 +28,23 @@ def make_release(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release that is made here has 8,200 samples: one half second."""
+    monkeypatch.setattr(Blizzard, "HALF_SECONDS", 1)
+
+
 class BlizzardBuilderTest(builder_case.BuilderCase):
     """The tests that TensorFlow Datasets asks of every builder."""
 
     DATASET_CLASS = Blizzard
     SPLITS = {"train": 36, "validation": 2, "test": 2}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Blizzard, "HALF_SECONDS", 1)
+            super().setUpClass()
 
     @classmethod
     def write_examples(cls, folder: Path) -> None:
@@ -65,7 +77,38 @@ def test_chapters_by_rule(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sound.samples(split.values).reshape(-1), expected)
 
 
-def test_without_unsegmented_and_with_two_channels(tmp_path: Path) -> None:
+def test_half_seconds_as_published(tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    for k in range(3):
+        write(folder / f"{k}.wav", noise(8000 * (k + 4), k))
+    dataset = load(folder, chunk_length=800, chunk_evaluation=True)
+    pieces = [split.cut(800) for split in dataset.splits]
+    assert sorted(split.num_sequences for split in pieces) == [4, 5, 6]
+    assert dataset.notes[-1].startswith("blizzard: 15 half seconds in whole frames; the published ")
+
+
+def test_a_part_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_release(tmp_path / "release")
+    monkeypatch.setattr(Blizzard, "HALF_SECONDS", 2_266_880)
+    with pytest.raises(UserError) as error:
+        load(folder)
+    assert str(error.value) == (
+        f"{folder} is no complete copy of the Blizzard Challenge 2013: its 40 recordings have 1 "
+        "half seconds, and the published experiments 2,266,880: add what is missing, or take what "
+        "there is as any other recordings, with --dataset=audio_folder"
+    )
+    assert not list((tmp_path / "prepared").rglob("*1.0.0*"))
+    (folder / "train" / "Unsegmented" / "book0" / "00.wav").write_bytes(b"no sound")
+    with pytest.raises(
+        UserError, match=r" \(of 1 more recordings the header cannot be read\), and"
+    ):
+        load(folder)
+
+
+def test_without_unsegmented_and_with_two_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Blizzard, "HALF_SECONDS", 0)
     folder = tmp_path / "release"
     for k in range(3):
         write(folder / f"{k}.flac", np.stack([noise(40, k), noise(40, k)], 1))
@@ -73,7 +116,8 @@ def test_without_unsegmented_and_with_two_channels(tmp_path: Path) -> None:
     assert [split.lengths.tolist() for split in dataset.splits] == [[4], [4], [4]]
 
 
-def test_wrong_folders(tmp_path: Path) -> None:
+def test_wrong_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Blizzard, "HALF_SECONDS", 0)
     folder = tmp_path / "release"
     folder.mkdir()
     (folder / "README").write_text("no sound")

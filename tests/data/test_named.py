@@ -63,6 +63,7 @@ class EveryKind(tfds.core.GeneratorBasedBuilder):
                 values["series"][2] = np.nan
             if self.builder_config.name == "bad" and (split, key) == ("valid", 1):
                 values["x"][1, 2] = np.inf
+                values["text"] = b"caf\xe9"
             yield key, values
 
 
@@ -214,6 +215,25 @@ def test_text(root: Path) -> None:
             "test": [np.array([3, 0])],
         },
     )
+
+
+def test_text_in_another_encoding(root: Path) -> None:
+    for _ in range(2):  # what was taken with them left out is not taken without being asked
+        with pytest.raises(UserError) as error:
+            load(root, "every_kind/bad", "text")
+        assert str(error.value) == (
+            "record 1 of split valid is not in UTF-8 (byte 4 of it) (records counted from 0), in "
+            "feature 'text' of dataset 'every_kind/bad': prepare it in UTF-8, or have such texts "
+            "left out with --skip_bad_records"
+        )
+        dataset = load(root, "every_kind/bad", "text", skip_bad_records=True)
+        assert dataset.skipped == ("record 1 of split valid is not in UTF-8 (byte 4 of it)",)
+        assert dataset.validation.num_sequences == 1
+        assert any(
+            note.startswith("tfds:every_kind/bad validation: 1 texts, 2 tokens")
+            and note.endswith("; 0 texts left out for their length")
+            for note in dataset.notes
+        )
 
 
 @pytest.mark.parametrize("count", [3, 25])

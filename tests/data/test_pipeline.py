@@ -12,6 +12,7 @@ import tensorflow as tf
 from zforcing_tf.data.pipeline import (
     batches_per_epoch,
     evaluation_batches,
+    evaluation_starts,
     gather,
     training_batches,
 )
@@ -87,6 +88,19 @@ def test_evaluation_is_by_length() -> None:
     assert np.all(np.diff(np.concatenate([batch["lengths"] for batch in batches])) >= 0)
     assert sequences(batches) == [int(i) for batch in batches for i in batch["index"]]
     assert sequences(arrays(evaluation_batches(EQUAL, 4))) == list(range(23))
+
+
+def test_long_sequences_are_fewer_at_once() -> None:
+    lengths = np.array([1, 2, 2, 5, 9, 30], np.int32)
+    assert evaluation_starts(lengths, 3).tolist() == [0, 3, 6]
+    assert evaluation_starts(lengths, 3, 1000).tolist() == [0, 3, 6]
+    assert evaluation_starts(lengths, 3, 18).tolist() == [0, 3, 5, 6]
+    assert evaluation_starts(lengths, 3, 4).tolist() == [0, 2, 3, 4, 5, 6]
+    assert evaluation_starts(lengths[:0], 3, 4).tolist() == [0]
+    split = make_split([5, 9, 1, 30, 2, 2])
+    batches = arrays(evaluation_batches(split, 3, most_frames=18))
+    assert [batch["index"].tolist() for batch in batches] == [[2, 4, 5], [0, 1], [3]]
+    assert int(evaluation_batches(split, 3, most_frames=18).cardinality()) == 3
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:

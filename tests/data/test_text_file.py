@@ -83,11 +83,11 @@ def test_words_of_three_files(tmp_path: Path, validation: str) -> None:
         "text_file/v1.reviews: the training texts hold 10 symbols, </s> and <unk> among them, "
         "fewer than --vocabulary_size=16000",
         "text_file/v1.reviews train: 3 texts, 13 tokens, </s> counted, 0.0 % of them unknown; 0 "
-        "texts left out for their length or encoding",
+        "texts left out for their length",
         "text_file/v1.reviews validation: 1 texts, 4 tokens, </s> counted, 0.0 % of them unknown; "
-        "0 texts left out for their length or encoding",
+        "0 texts left out for their length",
         "text_file/v1.reviews test: 2 texts, 6 tokens, </s> counted, 16.7 % of them unknown; 0 "
-        "texts left out for their length or encoding",
+        "texts left out for their length",
     ]
     assert list(dataset.notes) == notes
 
@@ -133,7 +133,7 @@ def test_limits_of_length(tmp_path: Path) -> None:
     assert dataset.spec.text is not None
     assert dataset.spec.text.vocabulary == ("</s>", "<unk>", "!", "a", "film")
     assert [note.rsplit("; ", 1)[1] for note in dataset.notes[1:]] == [
-        f"{count} texts left out for their length or encoding" for count in (2, 0, 1)
+        f"{count} texts left out for their length" for count in (2, 0, 1)
     ]
     with pytest.raises(UserError, match="--max_tokens=2 is below --min_tokens=3: raise it, or "):
         registry.load(config(folder, min_tokens=3, max_tokens=2))

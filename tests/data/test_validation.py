@@ -88,6 +88,16 @@ def test_sequence_too_long() -> None:
         validate(make_dataset(), max_length=2)
 
 
+def test_a_sequence_is_called_as_its_file_is() -> None:
+    good = make_dataset()
+    named = dataclasses.replace(good.train, names=("a.wav", "b/c.wav", "d.wav"))
+    with pytest.raises(
+        UserError, match=r"sequence 2 \(d\.wav\) of split 'train' of dataset 'some'"
+    ):
+        validate(dataclasses.replace(good, train=named), max_length=2)
+    assert named.cut(1).names == ()
+
+
 @pytest.mark.parametrize(
     ("test_split", "message"),
     [

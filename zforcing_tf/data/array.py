@@ -24,7 +24,7 @@ from zforcing_tf.config import DataConfig
 from zforcing_tf.data.array_layouts import LAYOUT, SequenceArray, read_splits
 from zforcing_tf.data.number_frames import DTYPES, fault, number_dataset
 from zforcing_tf.data.own_files import fingerprint, given_path
-from zforcing_tf.data.prepared import read_prepared
+from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.spec import DataKind, Dataset
 from zforcing_tf.data.stored import Record, store
 from zforcing_tf.errors import UserError
@@ -92,14 +92,14 @@ class Array(tfds.core.GeneratorBasedBuilder):
         self, path: Path, split: str, kind: DataKind, array: SequenceArray, indices: Sequence[int]
     ) -> Iterator[Example]:
         left = 0
-        for index in indices:
+        for place, index in enumerate(indices):
             rows = array.rows(index)
             wrong = fault(rows, kind)
             if not wrong:
                 left += 1
                 numbers, symbols = (rows[:0], rows[:, 0]) if kind == "symbol" else (rows, [])
                 yield (
-                    index,
+                    ordered_key(place, len(indices)),
                     {
                         "numbers": numbers.astype(np.float32),
                         "symbols": np.asarray(symbols, np.int32),

@@ -23,7 +23,7 @@ from zforcing_tf.config import DataConfig
 from zforcing_tf.data.audio_arrays import read_npz
 from zforcing_tf.data.file_splits import Files, split_files
 from zforcing_tf.data.own_files import fingerprint, given_path
-from zforcing_tf.data.prepared import read_prepared
+from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.recordings import SUFFIXES, RecordingReader, Samples, resampled
 from zforcing_tf.data.sound_frames import SAMPLES, sound_dataset
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset
@@ -85,6 +85,9 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         """The recordings of each split."""
         return split_files(folder, SUFFIXES, WHAT)
 
+    def check_files(self, folder: Path, files: Files) -> None:
+        """Refuses what cannot be the whole of a known corpus; any folder will do here."""
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Example]]:
         config = self.builder_config
         path = Path(config.path or dl_manager.manual_dir)
@@ -92,6 +95,7 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         if not path.is_dir():
             return self._from_arrays(path)
         found = self.find_files(path)
+        self.check_files(path, found)
         reader = RecordingReader(
             path, config.sample_rate, config.skip_bad_records, mix_down=self.MIX_DOWN
         )
@@ -103,7 +107,9 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
                 yield reader.name(file), samples
             self.info.metadata["sample_rate"] = reader.sample_rate
 
-        return {split: self._generate_examples(read(split)) for split in SPLIT_NAMES}
+        return {
+            split: self._generate_examples(read(split), len(found[split])) for split in SPLIT_NAMES
+        }
 
     def _from_arrays(self, path: Path) -> dict[str, Iterator[Example]]:
         splits, rate = read_npz(path)
@@ -116,11 +122,15 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
             for name, samples in splits[split]:
                 yield name, resampled(samples, rate or wanted, wanted)
 
-        return {split: self._generate_examples(read(split)) for split in SPLIT_NAMES}
+        return {
+            split: self._generate_examples(read(split), len(splits[split])) for split in SPLIT_NAMES
+        }
 
-    def _generate_examples(self, recordings: Iterator[tuple[str, Samples]]) -> Iterator[Example]:
-        for key, (name, samples) in enumerate(recordings):
-            yield key, {"audio": samples, "name": name}
+    def _generate_examples(
+        self, recordings: Iterator[tuple[str, Samples]], count: int
+    ) -> Iterator[Example]:
+        for index, (name, samples) in enumerate(recordings):
+            yield ordered_key(index, count), {"audio": samples, "name": name}
 
 
 def load(config: DataConfig) -> Dataset:

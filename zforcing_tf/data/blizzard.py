@@ -18,12 +18,15 @@ The n recordings are sorted by their path within the folder and put into the ord
 `numpy.random.RandomState(0).permutation(n)`: the last n // 20 are for test, the n // 20 before
 these for validation. No chapter is in two splits. The published experiments took 2,040,064 /
 112,640 / 114,176 half seconds, these being numbered in the order in which a folder listed the
-recordings, which cannot be repeated.
+recordings, which cannot be repeated. A folder with less than nine tenths of so much sound is
+refused, as numbers of a part of the corpus are not those of the corpus.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -31,17 +34,23 @@ from zforcing_tf.config import DataConfig
 from zforcing_tf.data.audio_folder import WHAT, AudioFolder, AudioFolderConfig, load_recordings
 from zforcing_tf.data.file_splits import Files, split_by_rule
 from zforcing_tf.data.own_files import files_below, given_path
-from zforcing_tf.data.recordings import SUFFIXES
+from zforcing_tf.data.recordings import SUFFIXES, duration
 from zforcing_tf.data.spec import Dataset
 from zforcing_tf.errors import UserError
 
 _FOLDER = "unsegmented"
+_LEAST = 0.9
 _PREFERRED = (".wav", ".flac", ".mp3")
 
 
 class Blizzard(AudioFolder):
-    """TFDS builder; the module says which recordings are taken, and for which split."""
+    """TFDS builder; the module says which recordings are taken, and for which split.
 
+    Attributes:
+      HALF_SECONDS: of sound there are in the release, by the published experiments.
+    """
+
+    HALF_SECONDS: ClassVar[int] = 2_040_064 + 112_640 + 114_176
     MIX_DOWN = True
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Whole recordings of one channel, 16 bits."}
@@ -67,6 +76,20 @@ class Blizzard(AudioFolder):
         ]
         return split_by_rule(folder, _each_once(inside or files), WHAT, one_in=20)
 
+    def check_files(self, folder: Path, files: Files) -> None:
+        """Refuses a part of the release, by what the headers of recordings say."""
+        seconds = [duration(path) for split in files.values() for path in split]
+        found = int(2 * sum(known for known in seconds if known is not None))
+        if found < _LEAST * self.HALF_SECONDS:
+            unknown = seconds.count(None)
+            more = f" (of {unknown} more recordings the header cannot be read)" * bool(unknown)
+            raise UserError(
+                f"{folder} is no complete copy of the Blizzard Challenge 2013: its {len(seconds)} "
+                f"recordings have {found:,} half seconds{more}, and the published experiments "
+                f"{self.HALF_SECONDS:,}: add what is missing, or take what there is as any other "
+                "recordings, with --dataset=audio_folder"
+            )
+
 
 def _each_once(files: list[Path]) -> list[Path]:
     order = {suffix: k for k, suffix in enumerate((*_PREFERRED, *SUFFIXES))}
@@ -81,4 +104,15 @@ def load(config: DataConfig) -> Dataset:
     path = given_path(config.manual_dir, "blizzard", "the folder of the Blizzard Challenge 2013")
     if not path.is_dir():
         raise UserError(f"--manual_dir={path} is one file: give the folder of the recordings")
-    return load_recordings(Blizzard, path, config, title="blizzard")
+    dataset = load_recordings(Blizzard, path, config, title="blizzard")
+    frames = sum(split.num_frames for split in dataset.splits)
+    sound = dataset.spec.sound
+    seconds = frames * config.frame_size / (sound.sample_rate if sound else 1)
+    return dataclasses.replace(
+        dataset,
+        notes=(
+            *dataset.notes,
+            f"blizzard: {int(2 * seconds):,} half seconds in whole frames; the published "
+            f"experiments had {Blizzard.HALF_SECONDS:,}",
+        ),
+    )

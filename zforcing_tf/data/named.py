@@ -54,6 +54,7 @@ def load(config: DataConfig) -> Dataset:
                 feature=feature,
                 splits=splits,
                 split_punctuation=True,
+                check_encoding=True,
             )
         else:
             dataset = _numbers(name, builder, config, feature, found, splits)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from zforcing_tf.data.description import Music
 from zforcing_tf.data.file_splits import Files, split_files
 from zforcing_tf.data.own_files import files_below, find_copies, fingerprint, given_path
 from zforcing_tf.data.piano_arrays import KEYS, LOWEST_KEY, Piece
-from zforcing_tf.data.prepared import read_prepared
+from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec
 from zforcing_tf.data.stored import store
 from zforcing_tf.errors import BadRecordError, UserError
@@ -83,19 +83,22 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
             corpus = piano_arrays.read_arrays(found)
             self.info.metadata.update(step_seconds=corpus.step_seconds, streams=corpus.streams)
             return {
-                split: self._generate_examples(iter(corpus.splits[split])) for split in SPLIT_NAMES
+                split: self._generate_examples(corpus.splits[split], len(corpus.splits[split]))
+                for split in SPLIT_NAMES
             }
         self.info.metadata.update(streams=False)
         # A piece that is in two splits would be known to a model before it is tested.
         copies = find_copies([file for split in SPLIT_NAMES for file in found[split]])
         return {
-            split: self._generate_examples(self._read_files(path, split, files, copies))
+            split: self._generate_examples(self._read_files(path, split, files, copies), len(files))
             for split, files in found.items()
         }
 
-    def _generate_examples(self, pieces: Iterator[Piece]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for key, piece in enumerate(pieces):
-            yield key, piece._asdict()
+    def _generate_examples(
+        self, pieces: Iterable[Piece], count: int
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index, piece in enumerate(pieces):
+            yield ordered_key(index, count), piece._asdict()
 
     def _read_files(
         self, folder: Path, split: str, files: list[Path], copies: dict[Path, Path]

@@ -34,9 +34,13 @@ FramesAt = Callable[[tf.Tensor], tf.Tensor]
 
 def batches_per_epoch(split: Split, batch_size: int) -> int:
     """Batches that cover the split once, the last one perhaps smaller; UserError if below 1."""
+    _check_batch_size(batch_size)
+    return -(-split.num_sequences // batch_size)
+
+
+def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} sequences is not possible: give 1 or more")
-    return -(-split.num_sequences // batch_size)
 
 
 def frames_at(split: Split) -> FramesAt:
@@ -134,7 +138,14 @@ def training_batches(
     if bucket_batches > 1:
         order = _bucketed(split, batch_size, bucket_batches, shuffled)
     gathered = gathered or gather(split)
-    return _batches(split, batch_size, first_batch, order, gathered, shard=shard)
+    total = batches_per_epoch(split, batch_size)
+    if not 0 <= first_batch <= total:
+        raise UserError(
+            f"cannot begin at batch {first_batch} of split {split.name!r}, which has {total} "
+            f"batches of {batch_size}: give 0 to {total}"
+        )
+    positions = tf.data.Dataset.range(first_batch * batch_size, split.num_sequences)
+    return _batches(positions.batch(batch_size), order, gathered, shard=shard)
 
 
 def _bucketed(
@@ -205,34 +216,53 @@ def stream_batches(
 
 
 def evaluation_batches(
-    split: Split, batch_size: int, shard: tuple[int, int] = (0, 1)
+    split: Split,
+    batch_size: int,
+    shard: tuple[int, int] = (0, 1),
+    most_frames: int | None = None,
 ) -> tf.data.Dataset:
     """Every sequence once, by length if lengths differ, so that little is padded.
 
     Batches are as of `training_batches`, with `"index": [B] int32` besides, the place of each
-    sequence in the split: noise that depends on it does not depend on the batch size.
+    sequence in the split: noise that depends on it does not depend on the batch size. They are
+    `evaluation_starts` of the sorted lengths.
     """
-    order = tf.constant(np.argsort(split.lengths, kind="stable"))
-    by_length = functools.partial(tf.gather, order)
-    return _batches(split, batch_size, 0, by_length, gather(split), indexed=True, shard=shard)
+    order = np.argsort(split.lengths, kind="stable")
+    starts = evaluation_starts(split.lengths[order], batch_size, most_frames)
+    positions = tf.data.Dataset.from_tensor_slices((starts[:-1], starts[1:])).map(tf.range)
+    by_length = functools.partial(tf.gather, tf.constant(order))
+    return _batches(positions, by_length, gather(split), indexed=True, shard=shard)
+
+
+def evaluation_starts(
+    lengths: npt.NDArray[np.int32], batch_size: int, most_frames: int | None = None
+) -> npt.NDArray[np.int64]:
+    """Where batches of sequences begin that are sorted by length, and where the last ends.
+
+    Args:
+      lengths: `[N]`, in ascending order.
+      batch_size: sequences of a batch, at most.
+      most_frames: of a batch, padding included; a sequence that has more is a batch by itself.
+    """
+    _check_batch_size(batch_size)
+    if most_frames is None or not len(lengths):
+        return np.append(np.arange(0, len(lengths), batch_size), len(lengths))
+    starts = [0]
+    for place, length in enumerate(lengths.tolist()):
+        rows = place - starts[-1]
+        if rows == batch_size or rows and (rows + 1) * length > most_frames:
+            starts.append(place)
+    return np.array([*starts, len(lengths)], np.int64)
 
 
 def _batches(
-    split: Split,
-    batch_size: int,
-    first_batch: int,
+    positions: tf.data.Dataset,
     order: Callable[[tf.Tensor], tf.Tensor],
     gathered: Gather,
     indexed: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    total = batches_per_epoch(split, batch_size)
-    if not 0 <= first_batch <= total:
-        raise UserError(
-            f"cannot begin at batch {first_batch} of split {split.name!r}, which has {total} "
-            f"batches of {batch_size}: give 0 to {total}"
-        )
-    positions = tf.data.Dataset.range(first_batch * batch_size, split.num_sequences)
+    """Batches of the sequences whose places in an order `positions` has, [B] int64 each."""
 
     def make(position: tf.Tensor) -> Batch:
         index = whole = order(position)
@@ -242,7 +272,7 @@ def _batches(
         batch = gathered(index, whole)
         return batch | {"index": tf.cast(index, tf.int32)} if indexed else batch
 
-    batches = positions.batch(batch_size).map(make)
+    batches = positions.map(make)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

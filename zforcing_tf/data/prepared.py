@@ -64,6 +64,19 @@ def read_prepared(
         return read(builder)
 
 
+def ordered_key(index: int, count: int) -> int:
+    """The key of a record that is to stay where it is among others.
+
+    Records that do not fit into its memory TensorFlow Datasets sorts in 1,000 files, by key of 128
+    bits: keys 0, 1, 2, ... would all be in the first, and then all in memory.
+
+    Args:
+      index: place of the record, from 0.
+      count: records, at least; that there are fewer costs evenness alone.
+    """
+    return (index << 128) // count
+
+
 def _prepare(
     name: str, builder: Any, root: Path, advice: str, source: str, manual_dir: str
 ) -> None:

@@ -88,6 +88,15 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
     return Recording(resampled(samples, rate, sample_rate), sample_rate)
 
 
+def duration(path: Path) -> float | None:
+    """Seconds of a recording by its header; None if that cannot be read."""
+    soundfile = _soundfile()
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.LibsndfileError, OSError):
+        return None
+
+
 def _soundfile() -> Any:
     try:
         import soundfile

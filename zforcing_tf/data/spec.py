@@ -106,6 +106,7 @@ class Split:
       lengths: `[N] int32`, steps of every sequence, each at least 1.
       decode: from rows of `values` to frames, if they are no frames yet.
       limits: least and greatest number of all frames, if that is known without reading them.
+      names: of the sequences, such as the files that they were read from; empty if they have none.
     """
 
     name: str
@@ -113,6 +114,11 @@ class Split:
     lengths: npt.NDArray[np.int32]
     decode: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None
     limits: tuple[float, float] | None = None
+    names: tuple[str, ...] = ()
+
+    def title(self, sequence: int) -> str:
+        """What messages call a sequence, which is counted from 0."""
+        return f"sequence {sequence}" + (f" ({self.names[sequence]})" if self.names else "")
 
     @property
     def num_sequences(self) -> int:
@@ -174,7 +180,7 @@ class Split:
         if self.is_in_memory:
             return self
         values = np.concatenate([frames for _, frames in self.blocks()])
-        return Split(self.name, values, self.lengths, limits=self.limits)
+        return dataclasses.replace(self, values=values, decode=None)
 
     def cut(self, chunk_length: int) -> Split:
         """The same frames as more sequences: each cut into pieces of `chunk_length` steps.
@@ -186,7 +192,7 @@ class Split:
             np.array([chunk_length] * count + [left] * (left > 0), np.int32)
             for count, left in zip(whole.tolist(), rest.tolist(), strict=True)
         ]
-        return dataclasses.replace(self, lengths=np.concatenate(pieces))
+        return dataclasses.replace(self, lengths=np.concatenate(pieces), names=())
 
     @classmethod
     def from_padded(cls, name: str, x: npt.NDArray[Any], lengths: npt.NDArray[np.int32]) -> Split:

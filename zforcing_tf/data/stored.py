@@ -3,7 +3,7 @@
 Records of TensorFlow Datasets come one after the other; batches in random order, from any place on,
 want rows at random. So the records are written down once more, beside the prepared dataset, as
 
-    <form>/<split>.values.npy, <split>.lengths.npy, statistics.json
+    <form>/<split>.values.npy, <split>.lengths.npy, names.json, statistics.json
 
 in a folder that appears when all is written. What fits into memory is then held there, and of what
 does not the operating system keeps what is in use.
@@ -56,6 +56,8 @@ class Stored(NamedTuple):
     values: dict[str, npt.NDArray[Any]]
     lengths: dict[str, npt.NDArray[np.int32]]
     statistics: dict[str, Statistics]
+    names: dict[str, list[str]]
+    """Of the records of each split; empty if they have none."""
     skipped: tuple[str, ...]
 
     def dataset(
@@ -80,6 +82,7 @@ class Stored(NamedTuple):
                     self.lengths[name],
                     decode,
                     (float(limits.min()), float(limits.max())),
+                    tuple(self.names[name]),
                 )
             )
         itemsize = decode(self.values["train"][:1]).dtype.itemsize
@@ -123,10 +126,13 @@ def store(
         found = {split: records(builder, names[split], feature) for split in SPLIT_NAMES}
         folder = _write(folder, found, rows, frame_shape, dtype)
     text = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
+    named = folder / "names.json"  # earlier versions wrote none
+    names_of = json.loads(named.read_text(encoding="utf-8")) if named.exists() else {}
     stored = Stored(
         {split: mapped(folder / f"{split}.values.npy") for split in SPLIT_NAMES},
         {split: np.load(folder / f"{split}.lengths.npy") for split in SPLIT_NAMES},
         {split: Statistics(**text[split]) for split in SPLIT_NAMES},
+        {split: names_of.get(split, []) for split in SPLIT_NAMES},
         tuple((builder.info.metadata or {}).get("skipped", ())),
     )
     for split, lengths in stored.lengths.items():
@@ -176,10 +182,14 @@ def _write(
         )
         folder = staging
     try:
+        names_of: dict[str, list[str]] = {split: [] for split in SPLIT_NAMES}
         statistics = {
-            split: _write_split(found[split], split, staging, rows, frame_shape, dtype)._asdict()
+            split: _write_split(
+                found[split], staging / split, rows, frame_shape, dtype, names_of[split]
+            )._asdict()
             for split in SPLIT_NAMES
         }
+        (staging / "names.json").write_text(json.dumps(names_of), encoding="utf-8")
         (staging / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
         if staging != folder:
             with contextlib.suppress(OSError):  # another process was faster, which is as good
@@ -192,21 +202,27 @@ def _write(
 
 def _write_split(
     found: Iterator[Record],
-    split: str,
-    staging: Path,
+    path: Path,
     rows: Rows,
     frame_shape: tuple[int, ...],
     dtype: npt.DTypeLike,
+    names: list[str],
 ) -> Statistics:
+    """Writes the files `path` with endings, and adds the names of records, if they have any."""
     lengths: list[int] = []
     count, total, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
-    raw = staging / f"{split}.raw"
-    with raw.open("wb") as file:
+    with path.with_suffix(".values.npy").open("wb") as file:
+        # A header leaves room for the steps, which are known in the end.
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (0, *frame_shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        start_of_values = file.tell()
         for record in found:
             values = np.ascontiguousarray(rows(record), dtype)
             if not len(values):
                 continue
             lengths.append(len(values))
+            if len(record) > 1 and isinstance(record.get("name"), bytes):
+                names.append(record["name"].decode("utf-8"))
             file.write(values.data)
             for start in range(0, len(values), _BLOCK):
                 wide = values[start : start + _BLOCK].astype(np.float64)
@@ -216,14 +232,11 @@ def _write_split(
                 # NaN stays NaN, which `min` of Python does not promise.
                 least = float(np.minimum(least, wide.min()))
                 greatest = float(np.maximum(greatest, wide.max()))
-    shape = (sum(lengths), *frame_shape)
-    with (staging / f"{split}.values.npy").open("wb") as file:
-        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        with raw.open("rb") as source:
-            shutil.copyfileobj(source, file, 2**22)
-    raw.unlink()
-    np.save(staging / f"{split}.lengths.npy", np.array(lengths, np.int32))
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (sum(lengths), *frame_shape)})
+        if file.tell() != start_of_values:
+            raise RuntimeError(f"the header of {path}.values.npy outgrew the room left for it")
+    np.save(path.with_suffix(".lengths.npy"), np.array(lengths, np.int32))
     mean = total / max(count, 1)
     variance = max(squares / max(count, 1) - mean**2, 0.0)
     return Statistics(mean, variance**0.5, least if count else 0.0, greatest if count else 0.0)

@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.own_files import fingerprint, given_path
-from zforcing_tf.data.prepared import read_prepared
+from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset
 from zforcing_tf.data.text_lines import text_lines
 from zforcing_tf.data.text_sequences import text_dataset
@@ -83,8 +83,11 @@ class TextFile(tfds.core.GeneratorBasedBuilder):
         skipped: list[str] = []
         self.info.metadata["skipped"] = skipped
         if isinstance(found, dict):
+            counts = {split: sum(1 for _ in text_lines(f, skip_bad)) for split, f in found.items()}
             return {
-                split: self._generate_examples(file, text_lines(file, skip_bad, skipped))
+                split: self._generate_examples(
+                    file, text_lines(file, skip_bad, skipped), counts[split]
+                )
                 for split, file in found.items()
             }
         splits = TextSplits(text_lines(found, skip_bad, skipped))
@@ -98,13 +101,16 @@ class TextFile(tfds.core.GeneratorBasedBuilder):
         def lines(wanted: str) -> Iterator[str]:
             return (line for line in text_lines(found, skip_bad) if splits.of(line) == wanted)
 
-        return {split: self._generate_examples(found, lines(split)) for split in SPLIT_NAMES}
+        return {
+            split: self._generate_examples(found, lines(split), splits.total)
+            for split in SPLIT_NAMES
+        }
 
-    def _generate_examples(self, file: Path, lines: Iterator[str]) -> Iterator[Example]:
-        key = -1
-        for key, line in enumerate(lines):
-            yield key, {"text": line}
-        if key < 0:
+    def _generate_examples(self, file: Path, lines: Iterator[str], count: int) -> Iterator[Example]:
+        index = -1
+        for index, line in enumerate(lines):
+            yield ordered_key(index, count), {"text": line}
+        if index < 0:
             raise UserError(f"{file} holds no line of text: give a sentence or document a line")
 
 

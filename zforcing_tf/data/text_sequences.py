@@ -28,6 +28,7 @@ def text_dataset(
     feature: str = "text",
     splits: Mapping[str, str] | None = None,
     split_punctuation: bool = False,
+    check_encoding: bool = False,
 ) -> Dataset:
     """Texts as sequences of symbols, each with the end behind it.
 
@@ -42,9 +43,11 @@ def text_dataset(
       feature: of a record; holds text in UTF-8.
       splits: see `stored.store`.
       split_punctuation: see `Tokeniser`.
+      check_encoding: whether there may be texts that are not in UTF-8, which are refused, or left
+        out and counted if `config.skip_bad_records` says so.
 
     Raises:
-      UserError: limits that leave no text in a split.
+      UserError: limits that leave no text in a split; a text that is refused.
     """
     if 0 < config.max_tokens < config.min_tokens:
         raise UserError(
@@ -55,20 +58,33 @@ def text_dataset(
     tokeniser = Tokeniser(config.tokens, config.lower_case, split_punctuation)
 
     def taken(record: Record) -> list[str]:
-        """Tokens of a text; none if it is too short or too long."""
+        """Tokens of a text; none if it is too short or too long, or not in UTF-8."""
         try:
             tokens = tokeniser(record[feature].decode("utf-8"))
-        except UnicodeDecodeError as error:
-            if config.skip_bad_records:
-                return []
-            raise UserError(
-                f"a text of dataset {name!r} is not in UTF-8 (it begins with "
-                f"{record[feature][:40]!r}): prepare it in UTF-8, or have such texts left out with "
-                "--skip_bad_records"
-            ) from error
+        except UnicodeDecodeError:
+            return []
         longest = config.max_tokens or len(tokens)
         return tokens if config.min_tokens <= len(tokens) <= longest else []
 
+    def badly_encoded() -> dict[str, list[str]]:
+        return {
+            split: [
+                f"record {index} of split {names[split]} is not in UTF-8 (byte {place + 1} of it)"
+                for index, record in enumerate(records(builder, names[split], feature))
+                if (place := _first_fault(record[feature])) is not None
+            ]
+            for split in SPLIT_NAMES
+        }
+
+    bad: dict[str, list[str]] = {split: [] for split in SPLIT_NAMES}
+    if check_encoding:
+        bad = kept(Path(builder.data_dir) / f"{feature}.encoding.json", badly_encoded)
+    skipped = tuple(where for split in SPLIT_NAMES for where in bad[split])
+    if skipped and not config.skip_bad_records:
+        raise UserError(
+            f"{skipped[0]} (records counted from 0), in feature {feature!r} of dataset {name!r}: "
+            "prepare it in UTF-8, or have such texts left out with --skip_bad_records"
+        )
     form = (
         f"{feature}_{config.tokens}s_{config.vocabulary_size}_{config.min_tokens}_"
         f"{config.max_tokens}" + "_lower_case" * config.lower_case
@@ -103,8 +119,23 @@ def text_dataset(
         lambda longest: DataSpec(title or name, "symbol", len(vocabulary), longest, text=text),
         lambda symbols: symbols,
     )
-    examples = {split: builder.info.splits[names[split]].num_examples for split in SPLIT_NAMES}
-    return dataclasses.replace(dataset, notes=tuple(_notes(dataset, text, examples, config)))
+    examples = {
+        split: builder.info.splits[names[split]].num_examples - len(bad[split])
+        for split in SPLIT_NAMES
+    }
+    return dataclasses.replace(
+        dataset,
+        skipped=(*dataset.skipped, *skipped),
+        notes=tuple(_notes(dataset, text, examples, config)),
+    )
+
+
+def _first_fault(text: bytes) -> int | None:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
 
 
 def _notes(
@@ -121,6 +152,5 @@ def _notes(
         yield (
             f"{name} {split.name}: {split.num_sequences} texts, {split.num_frames} tokens, "
             f"</s> counted, {100 * unknown / split.num_frames:.1f} % of them unknown; "
-            f"{examples[split.name] - split.num_sequences} texts left out for their length or "
-            "encoding"
+            f"{examples[split.name] - split.num_sequences} texts left out for their length"
         )

@@ -25,10 +25,13 @@ class TextSplits:
 
     Attributes:
       count: different texts.
+      total: texts.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        order = np.unique(np.array(array(_DIGEST, map(_digest, texts)), np.uint64))
+        digests = array(_DIGEST, map(_digest, texts))
+        self.total = len(digests)
+        order = np.unique(np.array(digests, np.uint64))
         self.count = len(order)
         test = max(1, self.count // 10)
         validation = max(1, self.count // 20)

@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.own_files import given_path
-from zforcing_tf.data.prepared import read_prepared
+from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.recordings import RecordingReader
 from zforcing_tf.data.sound_frames import SAMPLES, sound_dataset
 from zforcing_tf.data.spec import Dataset
@@ -116,7 +116,7 @@ class Timit(tfds.core.GeneratorBasedBuilder):
         self, split: str, reader: RecordingReader, utterances: list[Utterance]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         by_path = {utterance.path: utterance for utterance in utterances}
-        for key, (path, samples) in enumerate(reader.read(split, by_path)):
+        for index, (path, samples) in enumerate(reader.read(split, by_path)):
             if reader.sample_rate != SAMPLE_RATE:
                 raise BadRecordError(
                     path,
@@ -125,7 +125,7 @@ class Timit(tfds.core.GeneratorBasedBuilder):
                 )
             utterance = by_path[path]
             yield (
-                key,
+                ordered_key(index, len(utterances)),
                 {
                     "audio": samples,
                     "name": utterance.key,

@@ -71,13 +71,13 @@ def _check_lengths(where: str, split: Split, max_length: int) -> None:
     if lengths.min() < 1:
         sequence = int(np.argmax(lengths < 1))
         raise UserError(
-            f"sequence {sequence} of {where} has length {lengths[sequence]}: "
+            f"{split.title(sequence)} of {where} has length {lengths[sequence]}: "
             "every sequence needs at least one step, so leave it out"
         )
     if lengths.max() > max_length:
         sequence = int(np.argmax(lengths > max_length))
         raise UserError(
-            f"sequence {sequence} of {where} has {lengths[sequence]} steps, more than "
+            f"{split.title(sequence)} of {where} has {lengths[sequence]} steps, more than "
             f"--max_length={max_length} accepts: raise --max_length or shorten the sequence"
         )
 
@@ -135,7 +135,7 @@ def _refuse_first(
     row = start + int(place[0])
     sequence = int(np.searchsorted(split.starts, row, side="right")) - 1
     raise UserError(
-        f"step {row - split.starts[sequence]} of sequence {sequence} of {where} holds "
+        f"step {row - split.starts[sequence]} of {split.title(sequence)} of {where} holds "
         f"{frames[place]}, which {fault}: repair the sequence or leave it out"
     )
 
@@ -150,7 +150,7 @@ def _check_image_shape(dataset: Dataset) -> None:
         if wrong.any():
             sequence = int(np.argmax(wrong))
             raise UserError(
-                f"sequence {sequence} of split {split.name!r} of dataset {spec.name!r} lists "
+                f"{split.title(sequence)} of split {split.name!r} of dataset {spec.name!r} lists "
                 f"{split.lengths[sequence] * spec.frame_size} pixels, but its images have "
                 f"{pixels}: mend the loader of the dataset"
             )

@@ -21,6 +21,7 @@ from zforcing_tf.data.validation import check_limits
 from zforcing_tf.errors import LostWorkerError, UserError
 from zforcing_tf.scoring import (
     evaluate,
+    frames_at_once,
     protocol,
     skipped_records,
     tighter_bounds,
@@ -191,12 +192,12 @@ class _Training:
             some = range(min(config.run.summary_samples, dataset.validation.num_sequences))
             self.first_frames = dataset.validation.padded(some, 1)[0]
         split, size = dataset.validation, config.run.eval_batch_size
-        self.validation = team.distributed(
-            pipeline.alternating(
-                [pipeline.evaluation_batches(split, size, share) for share in team.shares]
-            )
-        )
-        self.validation_steps = pipeline.batches_per_epoch(split, size)
+        most_frames = frames_at_once(model)
+        parts = [
+            pipeline.evaluation_batches(split, size, share, most_frames) for share in team.shares
+        ]
+        self.validation_steps = int(parts[0].cardinality())
+        self.validation = team.distributed(pipeline.alternating(parts))
 
     def run(self) -> None:
         restored = self.checkpoints.restore("last")
