@@ -21,7 +21,7 @@ class DataConfig(Section):
         "", "Which feature of a dataset, or array of a file, holds the sequences; empty: x."
     )
     rows_per_step: int = setting(2, "Rows of an image in one step; 0: one pixel a step.", minimum=0)
-    max_length: int = setting(10000, "Longest sequence accepted, in steps.", minimum=1)
+    max_length: int = setting(10000, "Longest sequence accepted, in steps.", minimum=1, resumable=True)
     frame_size: int = setting(200, "Samples of sound in one step.", minimum=1)
     sample_rate: int = setting(
         16000,
