@@ -286,6 +286,7 @@ def test_what_may_change_on_resuming() -> None:
         "deterministic",
         "data_dir",
         "manual_dir",
+        "max_length",
         "distribution_strategy",
         "enable_xla",
         "eval_batch_size",

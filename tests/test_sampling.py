@@ -153,6 +153,13 @@ def test_steps_are_called_what_they_are():
     assert rows["completions"].title == "first 1 word given, rest by the model"
 
 
+def test_what_memory_does_not_hold_is_refused():
+    with pytest.raises(UserError, match="1 samples of 2000000000 steps of 200 numbers are more th"):
+        extent(SOUND, num_sequences=1, num_steps=2_000_000_000)
+    with pytest.raises(UserError, match="nan is no number of seconds: give one above 0"):
+        extent(SOUND, seconds=float("nan"))
+
+
 def test_seconds_need_data_that_takes_time():
     with pytest.raises(UserError, match="seconds are for sound and music, and 'curves' is neither"):
         extent(CURVES, seconds=1.0)

@@ -5,6 +5,8 @@ from typing import Literal
 
 from zforcing_tf.settings import Section, setting
 
+_LONGEST = 2**31 - 1  # steps are counted in 32 bits
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Section):
@@ -21,12 +23,15 @@ class DataConfig(Section):
         "", "Which feature of a dataset, or array of a file, holds the sequences; empty: x."
     )
     rows_per_step: int = setting(2, "Rows of an image in one step; 0: one pixel a step.", minimum=0)
-    max_length: int = setting(10000, "Longest sequence accepted, in steps.", minimum=1, resumable=True)
+    max_length: int = setting(
+        10000, "Longest sequence accepted, in steps.", minimum=1, maximum=_LONGEST, resumable=True
+    )
     frame_size: int = setting(200, "Samples of sound in one step.", minimum=1)
     sample_rate: int = setting(
         16000,
         "Samples of sound a second; recordings of other rates are resampled. 0: as they are.",
         minimum=0,
+        maximum=1_000_000,
     )
     sound_scale: Literal["standardised", "linear", "mu_law"] = setting(
         "standardised",
@@ -47,6 +52,7 @@ class DataConfig(Section):
         0,
         "Steps of the pieces into which training cuts its sequences; 0: whole sequences.",
         minimum=0,
+        maximum=_LONGEST,
     )
     chunk_evaluation: bool = setting(
         False, "Whether validation and test are cut likewise, each piece by itself."

@@ -79,6 +79,7 @@ def define_flags() -> None:
         "Scores pieces of so many steps, each by itself, in place of whole sequences; 0: whole "
         "sequences. Without it, what the run was validated on.",
         lower_bound=0,
+        upper_bound=2**31 - 1,
     )
     flags.DEFINE_bool(
         "diagnostics", False, "Whether to look into the use of the latents, and free running."

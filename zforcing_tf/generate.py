@@ -82,6 +82,9 @@ def main() -> None:
         seed=given.seed,
         num_particles=given.num_particles,
     )
+    count, wanted = len(rows[0].x), given.num_sequences
+    if count < wanted:
+        print(f"{count} sequences in each row rather than {wanted}, as test data has no more")
     history = History(run.history).rows()
     with writing(run.samples, "mend that, then give the same command again"):
         written = [[pictures.save_arrays(run.samples / "samples.npz", rows)]]

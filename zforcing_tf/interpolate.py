@@ -28,7 +28,11 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("pairs", 4, "Pairs of sentences of the test split.", lower_bound=1)
     flags.DEFINE_integer(
-        "max_steps", 21, "Longest sentence, in tokens with its end.", lower_bound=2
+        "max_steps",
+        21,
+        "Longest sentence, in tokens with its end.",
+        lower_bound=2,
+        upper_bound=1000,
     )
     flags.DEFINE_integer("top_k", 10, "Likeliest tokens of which one is drawn.", lower_bound=1)
     flags.DEFINE_integer("beam", 10, "Sequences that the beam search follows.", lower_bound=1)

@@ -25,7 +25,7 @@ from zforcing_tf.decoding import Decoded
 from zforcing_tf.errors import UserError
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.requests import check_counts
-from zforcing_tf.sentences import line
+from zforcing_tf.sentences import line, printable
 from zforcing_tf.sequence_model import SequenceModel
 
 _FOR_SYMBOLS = 1 << 27
@@ -189,7 +189,7 @@ def columns(found: Interpolation, text: Text) -> list[tables.Column]:
 
 def as_text(found: Interpolation, text: Text) -> str:
     """The sentences for a terminal."""
-    return f"{_ends(found, text, str)}\n\n{tables.as_text(columns(found, text))}"
+    return f"{_ends(found, text, printable)}\n\n{tables.as_text(columns(found, text))}"
 
 
 def as_markdown(found: Sequence[Interpolation], text: Text, heading: str) -> str:
@@ -214,4 +214,4 @@ def _ends(found: Interpolation, text: Text, written: Callable[[str], str]) -> st
 
 def _literal(sentence: str) -> str:
     """With all that Markdown would take for its own as it is; tables see to bars."""
-    return "".join(f"\\{c}" if c in "\\`*_<>[]#~$" else c for c in sentence)
+    return "".join(f"\\{c}" if c in "\\`*_<>[]#~$" else c for c in printable(sentence))

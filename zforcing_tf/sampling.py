@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from zforcing_tf.randomness import row_seeds
 from zforcing_tf.sequence_model import SequenceModel
 
 _PROBABILITIES_AT_ONCE = 2**24
+_MOST_NUMBERS = 2**28  # of a row: 1 GiB in float32
 
 
 class Row(NamedTuple):
@@ -69,7 +71,15 @@ def extent(
         UserError: a number of seconds for data that takes no time, or beside a number of steps.
     """
     step_seconds = seconds_per_step(spec)
+    numbers = 1 if spec.kind == "symbol" else spec.frame_size
+    if num_steps * max(num_sequences, 1) * numbers > _MOST_NUMBERS:
+        raise UserError(
+            f"{max(num_sequences, 1)} samples of {num_steps} steps of {numbers} numbers are more "
+            f"than the {_MOST_NUMBERS} numbers that are made at once: give fewer or shorter ones"
+        )
     if seconds:
+        if not math.isfinite(seconds):
+            raise UserError(f"{seconds} is no number of seconds: give one above 0")
         if not step_seconds:
             raise UserError(
                 f"seconds are for sound and music, and {spec.name!r} is neither: give a number of "

@@ -13,15 +13,22 @@ GIVEN = "|"
 """What stands behind the words that were given."""
 
 
+def printable(sentence: str) -> str:
+    """The same on one line, control characters as codes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in sentence
+    )
+
+
 def line(symbols: npt.NDArray[np.integer], text: Text) -> str:
     """The text of symbols [T], marked as `CUT` if it has no end, or as `NOTHING`."""
     if text.end not in symbols:
-        return text.sentence(symbols) + CUT
-    return text.sentence(symbols) or NOTHING
+        return printable(text.sentence(symbols)) + CUT
+    return printable(text.sentence(symbols)) or NOTHING
 
 
 def continued_line(symbols: npt.NDArray[np.integer], given: int, text: Text) -> str:
     """The text of symbols [T] with a mark behind the first `given`, which do not end it."""
-    before, rest = text.sentence(symbols[:given]), symbols[given:]
-    after = text.sentence(rest) + CUT * (text.end not in rest)
+    before, rest = printable(text.sentence(symbols[:given])), symbols[given:]
+    after = printable(text.sentence(rest)) + CUT * (text.end not in rest)
     return f"{before} {GIVEN} {after}".rstrip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,40 @@ def test_a_single_number_is_no_sequence(tmp_path: Path) -> None:
     arrays = {"x": np.array(1.5), "x_lengths": np.array([1])}
     with pytest.raises(UserError, match=r"has the shape \[\]: give \[sequences, steps"):
         load(tmp_path / "a.npz", arrays)
+
+
+def test_sequences_that_can_be_used_are_divided_by_rule(tmp_path: Path) -> None:
+    x = numbers(10, 4, 2)
+    x[3:, 1] = np.nan
+    path = tmp_path / "mine.npz"
+    dataset = load(path, {"x": x}, skip_bad_records=True)
+    assert [split.num_sequences for split in dataset.splits] == [1, 1, 1]
+    assert len(dataset.skipped) == 7
+    x[2, 1] = np.nan
+    with pytest.raises(UserError, match="holds 2 sequences that can be used, of 10: give at least"):
+        load(path, {"x": x}, skip_bad_records=True)
+
+
+def test_what_is_in_two_splits_is_said(tmp_path: Path) -> None:
+    arrays = splits()
+    arrays["validation"] = np.concatenate([arrays["train"][:1], arrays["train"][1:] + 1])
+    dataset = load(tmp_path / "mine.npz", arrays)
+    assert dataset.notes[0] == (
+        "array/mine validation: 1 of 3 sequences is in the training data too"
+    )
+
+
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "x.npz").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"x\.npz is a link to nowhere, which is not there: mend"):
+        registry.load(config(folder))
+
+
+def test_a_zip_that_holds_no_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x", "text")
+    with pytest.raises(UserError, match=r"^array 'x' of .*x\.npz is no array: save it anew with"):
+        registry.load(config(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def test_folders_are_splits(folders: Path) -> None:
     assert (dataset.spec.kind, dataset.spec.frame_size, dataset.spec.max_length) == ("real", 10, 20)
     assert dataset.skipped == ()
     assert dataset.notes == (
-        "audio_folder/mine train: 1 recording shorter than a frame of 10 samples left out",
+        "audio_folder/mine train: 1 recording shorter than a frame of 10 samples left out "
+        "(train/short.wav)",
     )
 
 
@@ -184,9 +186,71 @@ def test_bad_recordings_are_named_or_left_out(folders: Path) -> None:
         )
 
 
+def test_what_can_be_used_is_divided_by_rule(tmp_path: Path) -> None:
+    """Where only 5 of 9 recordings are good, each split has one."""
+    folder = tmp_path / "mine"
+    for k in range(9):
+        path = write(folder / f"{k}.wav", noise(100 + 10 * k, k))
+        if k % 2:
+            cut(path, 0.5)
+    shutil.copy(folder / "0.wav", folder / "9.wav")
+    dataset = load(folder, skip_bad_records=True)
+    assert [split.num_sequences for split in dataset.splits] == [3, 1, 1]
+    names = sorted(n for split in dataset.splits for n in split.names)
+    assert set(names) - {"0.wav", "9.wav"} == {f"{k}.wav" for k in (2, 4, 6, 8)}
+    assert len(dataset.skipped) == 5
+    for k in (2, 4, 6):
+        cut(folder / f"{k}.wav", 0.5)
+    with pytest.raises(UserError, match=r"mine holds 2 recordings .* that can be used: give at le"):
+        load(folder, skip_bad_records=True)
+
+
+def test_half_of_the_folders(folders: Path) -> None:
+    for name in ("Dev", "test"):
+        shutil.rmtree(folders / name)
+    with pytest.raises(UserError, match=r"valid \(or validation or dev\) is missing, so"):
+        load(folders)
+
+
+def test_headers_that_say_what_cannot_be(folders: Path) -> None:
+    path = folders / "train" / "a.wav"
+    data = bytearray(path.read_bytes())
+    data[24:28] = (2**31 - 1).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"train/a.wav says that it has 2147483647 samples a secon"):
+        load(folders)
+    skipped = load(folders, skip_bad_records=True).skipped
+    assert len(skipped) == 1
+    assert skipped[0].startswith("train/a.wav: says that it has 2147483647 samples")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes")
+def test_files_that_cannot_be_found(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = folders / "train" / "p.wav"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="train/p.wav is no file but a device or pipe: take it awa"):
+        load(folders)
+    pipe.unlink()
+    odd = os.fsencode(folders / "train") + b"/caf\xe9.wav"
+    os.rename(folders / "train" / "a.wav", odd)
+    with pytest.raises(UserError, match=r"train/caf\\xe9.wav has a name that is not in UTF-8: ren"):
+        load(folders)
+    os.remove(odd)
+
+    def refused(directory: Any, *arguments: Any, **named: Any) -> Any:
+        if str(directory).endswith("below"):
+            raise PermissionError(13, "Permission denied", str(directory))
+        return scandir(directory, *arguments, **named)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match=r"train/below cannot be read \(Permission denied\): see"):
+        load(folders)
+
+
 def test_nothing_left_of_a_split(folders: Path) -> None:
     cut(folders / "test" / "d.wav", 0.99)
-    with pytest.raises(UserError, match=r"no recording of split 'test' of .* \(test/d.wav: is tr"):
+    with pytest.raises(UserError, match=r"test has no .* \(.*/test/d.wav: is truncated: .*\): g"):
         load(folders, skip_bad_records=True)
 
 
@@ -285,3 +349,9 @@ def test_tables(tmp_path: Path) -> None:
 def test_bad_arrays(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load(joined(tmp_path / "bad.npz", **arrays))
+
+
+@pytest.mark.parametrize("rate", [-16000, 0.5, np.nan, "16k", [1, 2]])
+def test_rates_that_are_none(tmp_path: Path, rate: Any) -> None:
+    with pytest.raises(UserError, match=r"^rate of .*/bad.npz is \[.*\]: give one whole number"):
+        load(joined(tmp_path / "bad.npz", rate=np.array(rate)))

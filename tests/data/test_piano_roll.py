@@ -105,12 +105,12 @@ def test_steps_follow_the_flag_and_the_median_tempo(tmp_path: Path) -> None:
 
 
 def test_bad_midi_files(tmp_path: Path) -> None:
-    """Refused by name, or left out and listed; the others keep their splits."""
+    """Refused by name, or left out and listed; the others are divided by rule."""
     folder = tmp_path / "songs"
     songs = write_folder(folder, 20)
     order = np.random.RandomState(0).permutation(20)
     train, test = ([sorted(songs)[k] for k in sorted(part)] for part in (order[:16], order[18:]))
-    (silent, original, text), (kept, copied) = train[:3], test
+    (silent, original, text), (_, copied) = train[:3], test
     mido.MidiFile(tracks=[mido.MidiTrack()]).save(folder / silent)
     with pytest.raises(UserError, match=rf"{folder / silent} has no note \(drums .*\): leave it"):
         registry.load(config(folder))
@@ -122,7 +122,12 @@ def test_bad_midi_files(tmp_path: Path) -> None:
         f"{text}: is no MIDI file",
         f"{copied}: is a copy of {folder / original}",
     )
-    expected = {"train": [songs[name] for name in (original, *train[3:])], "test": [songs[kept]]}
+    left = sorted(set(songs) - {silent, text, copied})
+    parts = np.split(np.random.RandomState(0).permutation(17), [15, 16])
+    expected = {
+        split: [songs[left[k]] for k in sorted(part)]
+        for split, part in zip(("train", "validation", "test"), parts, strict=True)
+    }
     assert_rolls(dataset, expected)
     again = registry.load(config(folder, skip_bad_records=True))
     assert again.skipped == dataset.skipped
@@ -142,7 +147,7 @@ def test_a_split_of_bad_files_alone(tmp_path: Path) -> None:
     for seed, name in enumerate(("train", "valid", "test")):
         write_song(folder / name / "0.mid", 6, seed)
     (folder / "test" / "0.mid").write_bytes(b"")
-    sentence = f"no MIDI file of split 'test' of {folder} can be used, 0.mid among them: mend"
+    sentence = rf"test has no MIDI files .* that can be used \({folder}/test/0.mid: is an"
     with pytest.raises(UserError, match=sentence):
         registry.load(config(folder, skip_bad_records=True))
     assert_nothing_prepared(tmp_path)

@@ -248,15 +248,30 @@ def test_bad_lines_of_three_files(tmp_path: Path) -> None:
     assert dataset.skipped == ("test.txt: line 2 is not in UTF-8 (byte 5 of the line, 0xff)",)
 
 
+def test_a_byte_0_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_bytes(b"one\ntwo\nthr\0ee\nfour\n")
+    with pytest.raises(UserError) as error:
+        registry.load(config(path))
+    assert str(error.value) == (
+        f"line 3 of {path} is not in UTF-8 (byte 4 of the line, 0x00): take that byte out, or have "
+        "such lines left out with --skip_bad_records"
+    )
+    assert nothing_prepared(tmp_path)
+    dataset = registry.load(config(path, skip_bad_records=True))
+    assert dataset.skipped == ("lines.txt: line 3 is not in UTF-8 (byte 4 of the line, 0x00)",)
+    assert sum(split.num_sequences for split in dataset.splits) == 3
+    path.write_bytes(b"one\nvier \xe4\n")
+    with pytest.raises(UserError, match="holds but 1 different line of text in UTF-8, 1 being"):
+        registry.load(config(path, skip_bad_records=True))
+
+
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_no_text(tmp_path: Path, encoding: str, skip: bool) -> None:
     path = tmp_path / "lines.txt"
     path.write_bytes("one\ntwo\nthree\n".encode(encoding))
     with pytest.raises(UserError, match=rf"line 1 of {path} holds a byte 0, so .*iconv -f UTF-16 "):
-        registry.load(config(path, skip_bad_records=skip))
-    path.write_bytes(b"one\ntwo\nthree\0\n")
-    with pytest.raises(UserError, match=rf"line 3 of {path} holds a byte 0, so this is no text"):
         registry.load(config(path, skip_bad_records=skip))
     assert nothing_prepared(tmp_path)
 

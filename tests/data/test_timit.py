@@ -195,11 +195,27 @@ def test_bad_utterances(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_what_was_prepared_of_other_files(tmp_path: Path) -> None:
+    """A copy that was mended, or another one, is not taken for what was prepared before."""
+    copy = make_copy(tmp_path / "copy")
+    dataset = load(tmp_path, copy)
+    assert load(tmp_path, "").train.num_sequences == dataset.train.num_sequences
+    moved = copy.rename(tmp_path / "elsewhere")
+    load(tmp_path, moved)
+    cut(moved / "TRAIN" / "DR2" / "MABC0" / "SA1.WAV", 0.5)
+    with pytest.raises(UserError, match="was prepared from other files than those of --manual_d"):
+        load(tmp_path, moved)
+    load(tmp_path, "")
+    with pytest.raises(UserError, match="is one file: TIMIT is sold by the Linguistic"):
+        load(tmp_path, moved / "TRAIN" / "DR2" / "MABC0" / "SA1.WAV")
+
+
+@pytest.mark.usefixtures("small")
 def test_not_given_or_of_another_rate(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give your copy with --manual_dir. TIMIT is sold by the"):
         load(tmp_path, "")
     copy = make_copy(tmp_path / "copy")
     for key in KEYS:
         write_sphere(copy / f"{key}.WAV", SAMPLES[key.lower()], 8000)
-    with pytest.raises(UserError, match="has 8000 samples a second, but those of TIMIT 16000"):
+    with pytest.raises(UserError, match="has 8000 samples a second instead of 16000: copy it anew"):
         load(tmp_path, copy)

@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.array_layouts import LAYOUT, SequenceArray, read_splits
 from zforcing_tf.data.number_frames import DTYPES, fault, number_dataset
-from zforcing_tf.data.own_files import fingerprint, given_path
+from zforcing_tf.data.own_files import fingerprint, folder_entries, given_path
 from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.spec import DataKind, Dataset
 from zforcing_tf.data.stored import Record, store
@@ -81,7 +81,7 @@ class Array(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Example]]:
         config = self.builder_config
         path = _find(Path(config.path or dl_manager.manual_dir))
-        found = read_splits(path, config.feature)
+        found = read_splits(path, config.feature, fault if config.skip_bad_records else None)
         self.info.metadata.update(kind=found.kind, frame_size=found.frame_size, skipped=[])
         return {
             split: self._generate_examples(path, split, found.kind, array, indices)
@@ -122,7 +122,7 @@ class Array(tfds.core.GeneratorBasedBuilder):
 def _find(path: Path) -> Path:
     if not path.is_dir():
         return path
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    files = sorted(file for file in folder_entries(path) if file.suffix.lower() in _SUFFIXES)
     if len(files) != 1:
         raise UserError(
             f"{path} holds {len(files) or 'no'} files of arrays (npz, npy): give the path of one"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,12 @@ LAYOUT = (
     "an npz file with the arrays train, validation and test, each [sequences, steps, numbers], or "
     "with one array x that is split by rule, or an npy file"
 )
+_MOST_STEPS = 2**31 - 1
 _NAMES = {"train": ("train",), "validation": ("validation", "valid"), "test": ("test",)}
+
+
+Fault = Callable[[npt.NDArray[Any], DataKind], str]
+"""What is wrong with the rows of a sequence; empty if nothing is."""
 
 
 class SequenceArray:
@@ -58,6 +63,12 @@ class SequenceArray:
             raise UserError(
                 f"{where} is {lengths.dtype} of shape {list(lengths.shape)}: give one integer for "
                 "each sequence, its steps"
+            )
+        if lengths.max() > _MOST_STEPS:
+            sequence = int(np.argmax(lengths > _MOST_STEPS))
+            raise UserError(
+                f"{where} says that sequence {sequence} has {lengths[sequence]} steps: give the "
+                "steps that it has"
             )
         if self.values.ndim not in (1, 2, 3):
             raise UserError(
@@ -120,7 +131,7 @@ class ArraySplits(NamedTuple):
     frame_size: int
 
 
-def read_splits(path: Path, feature: str = "") -> ArraySplits:
+def read_splits(path: Path, feature: str = "", fault: Fault | None = None) -> ArraySplits:
     """The sequences of a file.
 
     - If `feature` is empty and there are the arrays train, validation (or valid) and test, each is
@@ -132,6 +143,12 @@ def read_splits(path: Path, feature: str = "") -> ArraySplits:
     Frames are symbols if the arrays are integers, zeros and ones if they are boolean or 8 bits that
     are all 0 or 1, else real numbers.
 
+    Args:
+      path: of the file.
+      feature: see above.
+      fault: what is wrong with a sequence, if sequences with a fault are not to count where one
+        array is split: those without are, and the others are put into the training split.
+
     Raises:
       UserError: the file is damaged, is pickled, or holds something else.
     """
@@ -141,7 +158,7 @@ def read_splits(path: Path, feature: str = "") -> ArraySplits:
         for split, names in given.items():
             if len(names) != 1:
                 wanted = " or ".join(_NAMES[split])
-                state = "both the arrays" if names else "has no array"
+                state = "has both the arrays" if names else "has no array"
                 raise UserError(f"{path} {state} {wanted}: give one, beside those of other splits")
         arrays = {split: _array(file, names[0]) for split, names in given.items()}
         parts = {split: (array, range(len(array.lengths))) for split, array in arrays.items()}
@@ -158,8 +175,18 @@ def read_splits(path: Path, feature: str = "") -> ArraySplits:
             f"{array.where} holds {len(array.lengths)} sequences: give at least 3, one for each of "
             "training, validation and test"
         )
-    chosen = parts_by_rule(len(array.lengths))
-    return ArraySplits({s: (array, chosen[s]) for s in SPLIT_NAMES}, *_layout(path, [array]))
+    kind, frame_size = _layout(path, [array])
+    whole = range(len(array.lengths))
+    bad = [k for k in whole if fault(array.rows(k), kind)] if fault else []
+    good = sorted(set(whole) - set(bad))
+    if len(good) < len(SPLIT_NAMES):
+        raise UserError(
+            f"{array.where} holds {len(good)} sequences that can be used, of {len(whole)}: give at "
+            "least 3, one for each of training, validation and test"
+        )
+    chosen = {s: [good[k] for k in part] for s, part in parts_by_rule(len(good)).items()}
+    chosen["train"] = sorted(chosen["train"] + bad)
+    return ArraySplits({s: (array, chosen[s]) for s in SPLIT_NAMES}, kind, frame_size)
 
 
 def _array(file: ArrayFile, name: str, *others: str) -> SequenceArray:

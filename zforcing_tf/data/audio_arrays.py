@@ -48,7 +48,7 @@ def read_npz(path: Path) -> ArrayRecordings:
             f"{path} cannot be read as an npz file of plain arrays ({error}): make it anew with "
             "numpy.savez, without objects"
         ) from error
-    rate = int(arrays["rate"].reshape(-1)[0]) if arrays.get("rate", np.zeros(0)).size else 0
+    rate = _rate(path, arrays.get("rate", np.zeros(0)))
     if arrays.keys() >= {"audio", "length", "split"}:
         rows = list(_joined(path, arrays))
     elif arrays.keys() >= set(_STORED):
@@ -67,6 +67,18 @@ def read_npz(path: Path) -> ArrayRecordings:
         if not recordings:
             raise UserError(f"{path} has no recording of split {split!r}: give at least one")
     return ArrayRecordings(splits, rate)
+
+
+def _rate(path: Path, given: npt.NDArray[Any]) -> int:
+    if not given.size:
+        return 0
+    number = given.size == 1 and given.dtype.kind in "iuf"
+    if not number or not 0 < (rate := float(given.reshape(-1)[0])) < 2**31 or rate % 1:
+        raise UserError(
+            f"rate of {path} is {given.reshape(-1)[:3].tolist()}: give one whole number, the "
+            "samples a second, or leave it out"
+        )
+    return int(rate)
 
 
 def _joined(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[int, Samples]]:

@@ -13,7 +13,7 @@ An npz file in place of the folder is read as `audio_arrays.read_npz` says.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.audio_arrays import read_npz
-from zforcing_tf.data.file_splits import Files, split_files
+from zforcing_tf.data.file_splits import NOTHING, Files, split_files
 from zforcing_tf.data.own_files import fingerprint, given_path
 from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.recordings import SUFFIXES, RecordingReader, Samples, resampled
@@ -81,9 +81,9 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         )
 
     @staticmethod
-    def find_files(folder: Path) -> Files:
-        """The recordings of each split."""
-        return split_files(folder, SUFFIXES, WHAT)
+    def find_files(folder: Path, without: Mapping[Path, str] = NOTHING) -> Files:
+        """The recordings of each split, but for some that cannot be used."""
+        return split_files(folder, SUFFIXES, WHAT, without)
 
     def check_files(self, folder: Path, files: Files) -> None:
         """Refuses what cannot be the whole of a known corpus; any folder will do here."""
@@ -100,7 +100,10 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
             path, config.sample_rate, config.skip_bad_records, mix_down=self.MIX_DOWN
         )
         self.info.metadata["skipped"] = reader.skipped
-        reader.refuse_copies([file for files in found.values() for file in files])
+        files = [file for split in found.values() for file in split]
+        reader.refuse_copies(files)
+        if bad := reader.leave_out(files):
+            found = self.find_files(path, bad)
 
         def read(split: str) -> Iterator[tuple[str, Samples]]:
             for file, samples in reader.read(split, found[split]):

@@ -25,6 +25,7 @@ refused, as numbers of a part of the corpus are not those of the corpus.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,7 +33,7 @@ import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.audio_folder import WHAT, AudioFolder, AudioFolderConfig, load_recordings
-from zforcing_tf.data.file_splits import Files, split_by_rule
+from zforcing_tf.data.file_splits import NOTHING, Files, split_by_rule
 from zforcing_tf.data.own_files import files_below, given_path
 from zforcing_tf.data.recordings import SUFFIXES, duration
 from zforcing_tf.data.spec import Dataset
@@ -63,8 +64,8 @@ class Blizzard(AudioFolder):
     )
 
     @staticmethod
-    def find_files(folder: Path) -> Files:
-        """The recordings of each split."""
+    def find_files(folder: Path, without: Mapping[Path, str] = NOTHING) -> Files:
+        """The recordings of each split, but for some that cannot be used."""
         files = files_below(folder, SUFFIXES)
         if not files:
             raise UserError(f"{folder} holds no {WHAT}: {Blizzard.MANUAL_DOWNLOAD_INSTRUCTIONS}")
@@ -74,7 +75,8 @@ class Blizzard(AudioFolder):
             if _FOLDER in (part.lower() for part in path.relative_to(folder).parts[:-1])
             or folder.name.lower() == _FOLDER
         ]
-        return split_by_rule(folder, _each_once(inside or files), WHAT, one_in=20)
+        taken = [path for path in _each_once(inside or files) if path not in without]
+        return split_by_rule(folder, taken, WHAT, one_in=20)
 
     def check_files(self, folder: Path, files: Files) -> None:
         """Refuses a part of the release, by what the headers of recordings say."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from zforcing_tf.data.own_files import files_below
+from zforcing_tf.data.own_files import files_below, folder_entries
 from zforcing_tf.data.spec import SPLIT_NAMES
 from zforcing_tf.errors import UserError
 
@@ -24,7 +25,12 @@ Files = dict[str, list[Path]]
 """Files of each split of `SPLIT_NAMES`."""
 
 
-def split_files(folder: Path, suffixes: Collection[str], what: str) -> Files:
+NOTHING: Mapping[Path, str] = MappingProxyType({})
+
+
+def split_files(
+    folder: Path, suffixes: Collection[str], what: str, without: Mapping[Path, str] = NOTHING
+) -> Files:
     """The files below a folder by split: by its folders, or by rule.
 
     If there are folders called train, valid (or validation or dev) and test, in whatever case, the
@@ -34,26 +40,33 @@ def split_files(folder: Path, suffixes: Collection[str], what: str) -> Files:
       folder: where to look.
       suffixes: of the files, in lower case and with the dot.
       what: what such a file is, in the plural, such as "recordings (wav, flac)".
+      without: files that cannot be used, each with the reason: what is divided by rule is the
+        others.
 
     Raises:
       UserError: too few files; one of the three folders is missing, or has no file.
     """
+    what += " that can be used" * bool(without)
     given: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in folder_entries(folder):
         if path.is_dir() and path.name.lower() in _FOLDERS:
             given.setdefault(_FOLDERS[path.name.lower()], []).append(path)
-    if len(given) < len(SPLIT_NAMES) - 1:
-        return split_by_rule(folder, files_below(folder, suffixes), what)
+    if not given:
+        files = [path for path in files_below(folder, suffixes) if path not in without]
+        return split_by_rule(folder, files, what)
     found: Files = {}
     for split in SPLIT_NAMES:
         names = [name for name, meant in _FOLDERS.items() if meant == split]
-        found[split] = [p for below in given.get(split, ()) for p in files_below(below, suffixes)]
+        files = [p for below in given.get(split, ()) for p in files_below(below, suffixes)]
+        found[split] = [path for path in files if path not in without]
         if not found[split]:
             others = f" (or {' or '.join(names[1:])})" * (len(names) > 1)
             state = "has no" if split in given else "is missing, so there are no"
+            bad = next((f" ({path}: {without[path]})" for path in files if path in without), "")
             raise UserError(
                 f"of the folders train, valid and test of {folder}, {names[0]}{others} {state} "
-                f"{what}: give some in each, or rename the folders to have all files split by rule"
+                f"{what}{bad}: give some in each, or rename the folders to have all files split by "
+                "rule"
             )
     return found
 

@@ -86,4 +86,4 @@ def number_dataset(
             + f", of mean {train.mean / scale:g} and standard deviation "
             f"{train.standard_deviation / scale:g} over the training split",
         )
-    return dataclasses.replace(dataset, notes=tuple(notes))
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *notes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -25,8 +26,44 @@ def given_path(manual_dir: str, dataset: str, what: str) -> Path:
         raise UserError(f"--dataset={dataset} needs --manual_dir: give {what}")
     path = Path(manual_dir).expanduser().absolute()
     if not path.exists():
-        raise UserError(f"--manual_dir={manual_dir} does not exist: give {what}")
+        raise UserError(f"--manual_dir={shown(path)} does not exist: give {what}")
+    _check_name(path)
     return path
+
+
+def shown(path: os.PathLike[str]) -> str:
+    """A path in a message, whatever bytes it has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def unreadable(path: os.PathLike[str], error: OSError) -> UserError:
+    """What to say of a file or folder that the system does not let be read."""
+    if os.path.islink(path) and not os.path.exists(path):
+        return UserError(
+            f"{shown(path)} is a link to {os.readlink(path)}, which is not there: mend or remove "
+            "the link"
+        )
+    return UserError(
+        f"{shown(path)} cannot be read ({error.strerror}): see that you may read it, or take it "
+        "out of the folder"
+    )
+
+
+def folder_entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; UserError if it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
+def _check_name(path: Path) -> None:
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{shown(path)} has a name that is not in UTF-8: rename it (convmv -f LATIN1 -t UTF-8)"
+        ) from None
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -35,10 +72,15 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     Links are followed, but into no folder that holds them.
 
     Raises:
-      UserError: a link leads nowhere.
+      UserError: a link that leads nowhere, a folder that cannot be read, a name that is not in
+        UTF-8, or something that is no file.
     """
+
+    def refuse(error: OSError) -> None:
+        raise unreadable(Path(error.filename), error) from error
+
     found = []
-    for directory, names, files in os.walk(folder, followlinks=True):
+    for directory, names, files in os.walk(folder, followlinks=True, onerror=refuse):
         here = os.path.realpath(directory)
         names[:] = sorted(
             name for name in names if not _holds(os.path.realpath(f"{directory}/{name}"), here)
@@ -46,11 +88,13 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._"):
                 path = Path(directory) / name
-                if not path.exists():
-                    raise UserError(
-                        f"{path} is a link to {os.readlink(path)}, which is not there: mend or "
-                        "remove the link"
-                    )
+                _check_name(path)
+                try:
+                    is_file = stat.S_ISREG(path.stat().st_mode)
+                except OSError as error:
+                    raise unreadable(path, error) from error
+                if not is_file:
+                    raise UserError(f"{path} is no file but a device or pipe: take it away")
                 found.append(path)
     return found
 
@@ -68,21 +112,31 @@ def fingerprint(files: Sequence[Path], *settings: object) -> str:
     """
     digest = hashlib.sha256()
     for path in files:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise unreadable(path, error) from error
+        _check_name(path)
         digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     digest.update(repr(settings).encode())
     return digest.hexdigest()[:16]
 
 
 def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
-    """For each file that holds the same bytes as one before it, that one."""
+    """For each file that holds the same bytes as one before it, that one.
+
+    A file that cannot be read is no copy; who reads it will say so.
+    """
     by_size: dict[int, list[Path]] = {}
     for path in files:
         by_size.setdefault(path.stat().st_size, []).append(path)
     copies, seen = {}, dict[bytes, Path]()
     for size, group in by_size.items():
         for path in group if size and len(group) > 1 else ():
-            digest = _digest(path)
+            try:
+                digest = _digest(path)
+            except OSError:
+                continue
             if digest in seen:
                 copies[path] = seen[digest]
             seen.setdefault(digest, path)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from zforcing_tf.data.own_files import unreadable
 from zforcing_tf.data.spec import SPLIT_NAMES
 from zforcing_tf.errors import UserError
 
@@ -88,6 +89,10 @@ def read_arrays(path: Path) -> Corpus:
     Raises:
       UserError: the file cannot be read, is pickled, or holds something else; names the array.
     """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise unreadable(path, error) from error
     if path.suffix.lower() == ".mat":
         return Corpus(_cells(path, _read_mat(path)), _eighth_or_quarter(path))
     arrays = _read_npz(path)
@@ -140,6 +145,8 @@ def _plain(path: Path, archive: Any, name: str) -> npt.NDArray[Any]:
         if "allow_pickle" not in str(error):
             raise
         raise UserError(f"array {name!r} of {path} is pickled, {_PICKLED}") from None
+    if not isinstance(array, np.ndarray):  # another file of the zip
+        raise UserError(f"{name!r} of {path} is no array: save it anew with numpy.savez")
     return array
 
 

@@ -22,13 +22,20 @@ from zforcing_tf.config import DataConfig
 from zforcing_tf.data import midi, piano_arrays
 from zforcing_tf.data.description import Music
 from zforcing_tf.data.file_splits import Files, split_files
-from zforcing_tf.data.own_files import files_below, find_copies, fingerprint, given_path
+from zforcing_tf.data.own_files import (
+    files_below,
+    find_copies,
+    fingerprint,
+    folder_entries,
+    given_path,
+)
 from zforcing_tf.data.piano_arrays import KEYS, LOWEST_KEY, Piece
 from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset, DataSpec
 from zforcing_tf.data.stored import store
 from zforcing_tf.errors import BadRecordError, UserError
 
+_MIDI = "MIDI files (.mid, .midi)"
 _WHAT = "a folder of MIDI files, or an npz or mat file of piano rolls"
 
 
@@ -77,8 +84,11 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         path = Path(self.builder_config.path or dl_manager.manual_dir)
+        skipped: list[str] = []
         found = _find(path)
-        self.info.metadata["skipped"] = []
+        if self.builder_config.skip_bad_records and not isinstance(found, Path):
+            found = self._without_bad(path, found, skipped)
+        self.info.metadata["skipped"] = skipped
         if isinstance(found, Path):
             corpus = piano_arrays.read_arrays(found)
             self.info.metadata.update(step_seconds=corpus.step_seconds, streams=corpus.streams)
@@ -94,6 +104,23 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
             for split, files in found.items()
         }
 
+    def _without_bad(self, folder: Path, found: Files, skipped: list[str]) -> Files:
+        """The files of each split, divided again without those that cannot be used."""
+        files = [file for split in found.values() for file in split]
+        copies, bad = find_copies(files), dict[Path, str]()
+        for file in files:
+            try:
+                self._read_file(file, copies)
+            except BadRecordError as error:
+                bad[file] = error.reason
+                skipped.append(f"{file.relative_to(folder)}: {error.reason}")
+        return split_files(folder, midi.SUFFIXES, _MIDI, bad) if bad else found
+
+    def _read_file(self, file: Path, copies: dict[Path, Path]) -> midi.MidiPiece:
+        if file in copies:
+            raise BadRecordError(file, f"is a copy of {copies[file]}", "leave one of them out")
+        return midi.read_midi(file, self.builder_config.steps_per_beat)
+
     def _generate_examples(
         self, pieces: Iterable[Piece], count: int
     ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -104,28 +131,13 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
         self, folder: Path, split: str, files: list[Path], copies: dict[Path, Path]
     ) -> Iterator[Piece]:
         """Pieces of a split; `copies` names files that hold the same as another one."""
-        config, seconds_per_beat = self.builder_config, []
+        seconds_per_beat = []
         for file in files:
-            try:
-                if file in copies:
-                    reason = f"is a copy of {copies[file]}"
-                    raise BadRecordError(file, reason, "leave one of them out")
-                piece = midi.read_midi(file, config.steps_per_beat)
-            except BadRecordError as error:
-                if not config.skip_bad_records:
-                    raise
-                skipped = f"{file.relative_to(folder)}: {error.reason}"
-                self.info.metadata["skipped"].append(skipped)
-                continue
+            piece = self._read_file(file, copies)
             seconds_per_beat.append(piece.seconds_per_beat)
             yield Piece(str(file.relative_to(folder)), piece.roll)
-        if not seconds_per_beat:
-            raise UserError(
-                f"no MIDI file of split {split!r} of {folder} can be used, {files[0].name} among "
-                "them: mend the files, or give others"
-            )
         if split == "train":
-            step_seconds = float(np.median(seconds_per_beat)) / config.steps_per_beat
+            step_seconds = float(np.median(seconds_per_beat)) / self.builder_config.steps_per_beat
             self.info.metadata["step_seconds"] = step_seconds
 
 
@@ -137,8 +149,8 @@ def _find(path: Path) -> Path | Files:
         return path
     files = files_below(path, midi.SUFFIXES)
     if files:
-        return split_files(path, midi.SUFFIXES, "MIDI files (.mid, .midi)")
-    arrays = [p for p in sorted(path.iterdir()) if p.suffix.lower() in piano_arrays.SUFFIXES]
+        return split_files(path, midi.SUFFIXES, _MIDI)
+    arrays = [p for p in folder_entries(path) if p.suffix.lower() in piano_arrays.SUFFIXES]
     if not arrays:
         raise UserError(f"{path} holds no MIDI files (.mid, .midi): give {_WHAT}")
     if len(arrays) > 1:

@@ -73,6 +73,8 @@ class ArrayFile:
                 if "allow_pickle" not in str(error) and "Python objects" not in str(error):
                     raise
                 raise UserError(f"{self.where(name)} is pickled, {_PICKLED}") from None
+            if not isinstance(array, np.ndarray):  # another file of the zip
+                raise UserError(f"{self.where(name)} is no array: save it anew with numpy.savez")
         return array
 
     def where(self, name: str) -> str:

@@ -23,13 +23,15 @@ from zforcing_tf.errors import UserError
 
 Found = TypeVar("Found")
 
+_ROOM = "see that the folder can be written and has room, or choose another --data_dir"
+
 
 def read_prepared(
     name: str,
     make_builder: Callable[[str], Any],
     data_dir: str,
     read: Callable[[Any], Found],
-    advice: str = "see that the folder can be written and has room, or choose another --data_dir",
+    advice: str = _ROOM,
     source: str = "",
     manual_dir: str = "",
 ) -> Found:
@@ -99,6 +101,8 @@ def _prepare(
             if isinstance(cause, UserError):
                 raise cause from None
         if not folder.exists():  # else another process was faster, which is as good
+            if advice == _ROOM and not any(isinstance(e, OSError) for e in _causes(error)):
+                advice = "mend what it is made of, if that is yours, or report this"
             raise UserError(
                 f"dataset {name!r} could not be prepared in {folder} ({_reason(error)}): {advice}"
             ) from error

@@ -22,10 +22,14 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".sph")
 
 Samples = npt.NDArray[np.int16]
 
+_MOST_RESAMPLED = 100  # times more samples, or fewer: else the header must be wrong
 _BLOCK = 2**20  # samples that are float at once
 _LOUDEST = 4.0  # of full scale; some float files pass 1 a little, and lossy ones when decoded
 _SHORT_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # 16 bits hold these exactly
 _MP3_SLACK = 4 * 1152  # samples; of mp3 files without a length header libsndfile estimates it
+
+
+_EMPTY = ("has no samples", "remove it or record it anew")
 
 
 class Recording(NamedTuple):
@@ -60,19 +64,11 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
     try:
         with soundfile.SoundFile(path) as file:
             if file.channels != 1 and not mix_down:
-                raise BadRecordError(
-                    path,
-                    f"has {file.channels} channels instead of one",
-                    "mix them down, or keep one of them (sox in.wav -c 1 out.wav)",
-                )
+                raise _channels_error(path, file.channels)
             samples = np.concatenate([np.zeros(0, np.int16), *_blocks(path, file)])
             rate, promised, lossy = file.samplerate, file.frames, file.format == "MP3"
     except soundfile.LibsndfileError as error:
-        raise BadRecordError(
-            path,
-            f"cannot be read ({error.error_string.rstrip('.')})",
-            "copy it anew, or convert it to wav or flac",
-        ) from error
+        raise _no_sound(path, error) from error
     missing = promised - len(samples)
     if missing > (max(_MP3_SLACK, promised // 100) if lossy else 0):
         raise BadRecordError(
@@ -82,10 +78,32 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
             "copy it anew",
         )
     if not len(samples):
-        raise BadRecordError(path, "has no samples", "remove it or record it anew")
+        raise BadRecordError(path, *_EMPTY)
     if not sample_rate:
         return Recording(samples, rate)
+    if not 1 / _MOST_RESAMPLED <= sample_rate / rate <= _MOST_RESAMPLED:
+        raise BadRecordError(
+            path,
+            f"says that it has {rate} samples a second, out of all proportion to {sample_rate}",
+            "mend its header, or copy it anew",
+        )
     return Recording(resampled(samples, rate, sample_rate), sample_rate)
+
+
+def _channels_error(path: Path, channels: int) -> BadRecordError:
+    return BadRecordError(
+        path,
+        f"has {channels} channels instead of one",
+        "mix them down, or keep one of them (sox in.wav -c 1 out.wav)",
+    )
+
+
+def _no_sound(path: Path, error: Any) -> BadRecordError:
+    return BadRecordError(
+        path,
+        f"cannot be read ({error.error_string.rstrip('.')})",
+        "copy it anew, or convert it to wav or flac",
+    )
 
 
 def duration(path: Path) -> float | None:
@@ -186,18 +204,24 @@ class RecordingReader:
       folder: in which the recordings are.
       sample_rate: to which recordings are resampled; 0: as the first is, and then all others must
         be the same.
+      resample: if False, recordings of another rate are bad.
       skip_bad_records: whether bad recordings are left out, or are errors.
       mix_down: see `read_recording`.
     """
 
     def __init__(
-        self, folder: Path, sample_rate: int, skip_bad_records: bool, mix_down: bool = False
+        self,
+        folder: Path,
+        sample_rate: int,
+        skip_bad_records: bool,
+        mix_down: bool = False,
+        resample: bool = True,
     ):
         self.sample_rate = sample_rate
         self.skipped: list[str] = []
         self._folder = folder
         self._skip = skip_bad_records
-        self._as_they_are = not sample_rate
+        self._as_they_are = not (sample_rate and resample)
         self._mix_down = mix_down
         self._first: Path | None = None
         self._copies: Mapping[Path, Path] = {}
@@ -211,6 +235,36 @@ class RecordingReader:
         self._copies = find_copies(files)
         if self._copies and not self._skip:
             raise self._copy_error(next(iter(self._copies)))
+
+    def leave_out(self, files: Iterable[Path]) -> dict[Path, str]:
+        """Those files that are bad by what can be told without reading all of them, and why.
+
+        Copies are among them. They are noted as skipped. Where bad recordings are errors there are
+        none.
+        """
+        bad: dict[Path, str] = {}
+        for path in files if self._skip else ():
+            try:
+                self._look_at(path)
+            except BadRecordError as error:
+                bad[path] = error.reason
+                self.skipped.append(f"{self.name(path)}: {error.reason}")
+        return bad
+
+    def _look_at(self, path: Path) -> None:
+        if path in self._copies:
+            raise self._copy_error(path)
+        check_header(path)
+        soundfile = _soundfile()
+        try:
+            with soundfile.SoundFile(path) as file:
+                channels, frames = file.channels, file.frames
+        except soundfile.LibsndfileError as error:
+            raise _no_sound(path, error) from error
+        if channels != 1 and not self._mix_down:
+            raise _channels_error(path, channels)
+        if not frames:
+            raise BadRecordError(path, *_EMPTY)
 
     def name(self, path: Path) -> str:
         """Path of a recording within the folder."""
@@ -237,8 +291,8 @@ class RecordingReader:
             yield path, samples
         if not good:
             raise UserError(
-                f"no recording of split {split!r} of {self._folder} can be used ({last}): give at "
-                "least one"
+                f"no recording of split {split!r} of {self._folder} can be used ({last}): mend "
+                "them, give more, or divide them into folders train, valid and test yourself"
             )
 
     def _read(self, path: Path) -> Samples:
@@ -246,15 +300,19 @@ class RecordingReader:
             raise self._copy_error(path)
         wanted = 0 if self._as_they_are else self.sample_rate
         samples, rate = read_recording(path, wanted, self._mix_down)
-        if self._first is None:
+        if not self.sample_rate:
             self._first, self.sample_rate = path, rate
-        if rate != self.sample_rate:
+        if rate == self.sample_rate:
+            return samples
+        if self._first is None:
             raise BadRecordError(
-                path,
-                f"has {rate} samples a second, but {self._first} has {self.sample_rate}",
-                f"have all resampled with --sample_rate={self.sample_rate}",
+                path, f"has {rate} samples a second instead of {self.sample_rate}", "copy it anew"
             )
-        return samples
+        raise BadRecordError(
+            path,
+            f"has {rate} samples a second, but {self._first} has {self.sample_rate}",
+            f"have all resampled with --sample_rate={self.sample_rate}",
+        )
 
     def _copy_error(self, path: Path) -> BadRecordError:
         return BadRecordError(

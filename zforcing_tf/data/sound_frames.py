@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,11 +79,17 @@ def sound_dataset(
     }
     notes = [
         f"{dataset.spec.name} {split}: {count} recording{'s' * (count > 1)} shorter than a frame "
-        f"of {config.frame_size} samples left out"
+        f"of {config.frame_size} samples left out{_named(stored.records[split].too_short)}"
         for split, count in short.items()
         if count
     ]
-    return dataclasses.replace(dataset, notes=tuple(notes))
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *notes))
+
+
+def _named(names: Sequence[str]) -> str:
+    """The first of some names, in parentheses."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f" ({', '.join(names[:5])}{more})" if names else ""
 
 
 def whole_frames(samples: npt.NDArray[Any], frame_size: int) -> npt.NDArray[Any]:

@@ -3,7 +3,7 @@
 Records of TensorFlow Datasets come one after the other; batches in random order, from any place on,
 want rows at random. So the records are written down once more, beside the prepared dataset, as
 
-    <form>/<split>.values.npy, <split>.lengths.npy, names.json, statistics.json
+    <form>/<split>.values.npy, <split>.lengths.npy, records.json, statistics.json
 
 in a folder that appears when all is written. What fits into memory is then held there, and of what
 does not the operating system keeps what is in use.
@@ -11,7 +11,9 @@ does not the operating system keeps what is in use.
 
 from __future__ import annotations
 
+import array
 import contextlib
+import hashlib
 import json
 import math
 import mmap
@@ -50,14 +52,24 @@ class Statistics(NamedTuple):
     greatest: float
 
 
+class Records(NamedTuple):
+    """What is known of the records of a split besides their rows."""
+
+    names: list[str]
+    """Of the sequences; empty if they have none."""
+    too_short: list[str]
+    """Names of records without a row."""
+    repeated: int = 0
+    """Sequences that are in the training split too."""
+
+
 class Stored(NamedTuple):
     """Rows of each split, as they are stored."""
 
     values: dict[str, npt.NDArray[Any]]
     lengths: dict[str, npt.NDArray[np.int32]]
     statistics: dict[str, Statistics]
-    names: dict[str, list[str]]
-    """Of the records of each split; empty if they have none."""
+    records: dict[str, Records]
     skipped: tuple[str, ...]
 
     def dataset(
@@ -82,14 +94,21 @@ class Stored(NamedTuple):
                     self.lengths[name],
                     decode,
                     (float(limits.min()), float(limits.max())),
-                    tuple(self.names[name]),
+                    tuple(self.records[name].names),
                 )
             )
         itemsize = decode(self.values["train"][:1]).dtype.itemsize
         if sum(split.values.size for split in splits) * itemsize <= IN_MEMORY_BYTES:
             splits = [split.in_memory() for split in splits]
         longest = max(int(split.lengths.max(initial=1)) for split in splits)
-        return Dataset(spec(longest), splits[0], splits[1], splits[2], self.skipped)
+        known_data = spec(longest)
+        notes = tuple(
+            f"{known_data.name} {split.name}: {count} of {split.num_sequences} sequences "
+            f"{'is' if count == 1 else 'are'} in the training data too"
+            for split in splits
+            if (count := self.records[split.name].repeated)
+        )
+        return Dataset(known_data, splits[0], splits[1], splits[2], self.skipped, notes)
 
 
 def store(
@@ -126,13 +145,13 @@ def store(
         found = {split: records(builder, names[split], feature) for split in SPLIT_NAMES}
         folder = _write(folder, found, rows, frame_shape, dtype)
     text = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
-    named = folder / "names.json"  # earlier versions wrote none
-    names_of = json.loads(named.read_text(encoding="utf-8")) if named.exists() else {}
+    about = folder / "records.json"  # earlier versions wrote none
+    known = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
     stored = Stored(
         {split: mapped(folder / f"{split}.values.npy") for split in SPLIT_NAMES},
         {split: np.load(folder / f"{split}.lengths.npy") for split in SPLIT_NAMES},
         {split: Statistics(**text[split]) for split in SPLIT_NAMES},
-        {split: names_of.get(split, []) for split in SPLIT_NAMES},
+        {split: Records(*known.get(split, ([], []))) for split in SPLIT_NAMES},
         tuple((builder.info.metadata or {}).get("skipped", ())),
     )
     for split, lengths in stored.lengths.items():
@@ -182,14 +201,21 @@ def _write(
         )
         folder = staging
     try:
-        names_of: dict[str, list[str]] = {split: [] for split in SPLIT_NAMES}
-        statistics = {
-            split: _write_split(
-                found[split], staging / split, rows, frame_shape, dtype, names_of[split]
-            )._asdict()
-            for split in SPLIT_NAMES
-        }
-        (staging / "names.json").write_text(json.dumps(names_of), encoding="utf-8")
+        about: dict[str, Records] = {}
+        statistics: dict[str, dict[str, float]] = {}
+        trained_on: set[int] = set()
+        for split in SPLIT_NAMES:
+            path, digests = staging / split, array.array("Q")
+            numbers, about[split] = _write_split(
+                found[split], path, rows, frame_shape, dtype, digests
+            )
+            statistics[split] = numbers._asdict()
+            if split == SPLIT_NAMES[0]:
+                trained_on = set(digests)
+            else:
+                again = sum(digest in trained_on for digest in digests)
+                about[split] = about[split]._replace(repeated=again)
+        (staging / "records.json").write_text(json.dumps(about), encoding="utf-8")
         (staging / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
         if staging != folder:
             with contextlib.suppress(OSError):  # another process was faster, which is as good
@@ -206,10 +232,12 @@ def _write_split(
     rows: Rows,
     frame_shape: tuple[int, ...],
     dtype: npt.DTypeLike,
-    names: list[str],
-) -> Statistics:
-    """Writes the files `path` with endings, and adds the names of records, if they have any."""
+    digests: array.array[int],
+) -> tuple[Statistics, Records]:
+    """Writes the files `path` with endings, and adds 8 bytes that stand for each sequence."""
     lengths: list[int] = []
+    names: list[str] = []
+    too_short: list[str] = []
     count, total, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
     with path.with_suffix(".values.npy").open("wb") as file:
         # A header leaves room for the steps, which are known in the end.
@@ -218,11 +246,14 @@ def _write_split(
         start_of_values = file.tell()
         for record in found:
             values = np.ascontiguousarray(rows(record), dtype)
+            name = record.get("name") if len(record) > 1 else None
+            if isinstance(name, bytes):
+                (names if len(values) else too_short).append(name.decode("utf-8"))
             if not len(values):
                 continue
             lengths.append(len(values))
-            if len(record) > 1 and isinstance(record.get("name"), bytes):
-                names.append(record["name"].decode("utf-8"))
+            digest = hashlib.blake2b(values.data, digest_size=8).digest()
+            digests.append(int.from_bytes(digest, "big"))
             file.write(values.data)
             for start in range(0, len(values), _BLOCK):
                 wide = values[start : start + _BLOCK].astype(np.float64)
@@ -239,7 +270,8 @@ def _write_split(
     np.save(path.with_suffix(".lengths.npy"), np.array(lengths, np.int32))
     mean = total / max(count, 1)
     variance = max(squares / max(count, 1) - mean**2, 0.0)
-    return Statistics(mean, variance**0.5, least if count else 0.0, greatest if count else 0.0)
+    limits = (least, greatest) if count else (0.0, 0.0)
+    return Statistics(mean, variance**0.5, *limits), Records(names, too_short)
 
 
 def kept(path: Path, make: Callable[[], Any]) -> Any:

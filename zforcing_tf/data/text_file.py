@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
-from zforcing_tf.data.own_files import fingerprint, given_path
+from zforcing_tf.data.own_files import fingerprint, folder_entries, given_path
 from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset
 from zforcing_tf.data.text_lines import text_lines
@@ -92,10 +92,11 @@ class TextFile(tfds.core.GeneratorBasedBuilder):
             }
         splits = TextSplits(text_lines(found, skip_bad, skipped))
         if splits.count < len(SPLIT_NAMES):
+            left_out = f" in UTF-8, {len(skipped)} being left out" * bool(skipped)
             few = f"but {splits.count} different line{'s' * (splits.count > 1)}"
             raise UserError(
-                f"{found} holds {few if splits.count else 'no line'} of text: give at least 3, one "
-                "for each of training, validation and test"
+                f"{found} holds {few if splits.count else 'no line'} of text{left_out}: give at "
+                "least 3, one for each of training, validation and test"
             )
 
         def lines(wanted: str) -> Iterator[str]:
@@ -130,7 +131,7 @@ def _find(path: Path) -> Path | Files:
                     "beside those of the other splits"
                 )
         return {split: files[0] for split, files in given.items()}
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() == ".txt")
+    files = sorted(f for f in folder_entries(path) if f.suffix.lower() == ".txt")
     if len(files) != 1:
         names = f" but {', '.join(f.name for f in files)}" * bool(files)
         raise UserError(f"{path} holds neither train.txt nor one text file{names}: give {_WHAT}")

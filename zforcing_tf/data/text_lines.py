@@ -7,6 +7,8 @@ from pathlib import Path
 
 from zforcing_tf.errors import UserError
 
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
 
 def text_lines(
     path: Path, skip_bad: bool = False, skipped: list[str] | None = None
@@ -24,22 +26,24 @@ def text_lines(
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if b"\0" in line:
+                if number == 1 and (b"\0" in line or line.startswith(_UTF_16)):
                     raise UserError(
-                        f"line {number} of {path} holds a byte 0, so this is no text in UTF-8: "
-                        "give plain text; if it is in UTF-16, convert it first, with "
+                        f"line 1 of {path} holds a byte 0, so this is no text in UTF-8: give plain "
+                        "text; if it is in UTF-16, convert it first, with "
                         f"iconv -f UTF-16 -t UTF-8 {path.name}"
                     )
                 try:
+                    if b"\0" in line:
+                        place = line.index(b"\0")
+                        raise UnicodeDecodeError("utf-8", line, place, place + 1, "a byte 0")
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 except UnicodeDecodeError as error:
                     fault = f"byte {error.start + 1} of the line, {error.object[error.start]:#04x}"
                     if not skip_bad:
                         raise UserError(
-                            f"line {number} of {path} is not in UTF-8 ({fault}): convert the file "
-                            "from the encoding that it has, such as with "
-                            f"iconv -f LATIN1 -t UTF-8 {path.name}, or have such lines left out "
-                            "with --skip_bad_records"
+                            f"line {number} of {path} is not in UTF-8 ({fault}): "
+                            f"{_advice(error, path)}, or have such lines left out with "
+                            "--skip_bad_records"
                         ) from None
                     if skipped is not None:
                         skipped.append(f"{path.name}: line {number} is not in UTF-8 ({fault})")
@@ -48,3 +52,12 @@ def text_lines(
                     yield text
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): mend that") from error
+
+
+def _advice(error: UnicodeDecodeError, path: Path) -> str:
+    if error.object[error.start] == 0:
+        return "take that byte out"
+    return (
+        "convert the file from the encoding that it has, such as with iconv -f LATIN1 -t UTF-8 "
+        f"{path.name}"
+    )

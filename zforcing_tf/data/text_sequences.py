@@ -126,7 +126,7 @@ def text_dataset(
     return dataclasses.replace(
         dataset,
         skipped=(*dataset.skipped, *skipped),
-        notes=tuple(_notes(dataset, text, examples, config)),
+        notes=(*dataset.notes, *_notes(dataset, text, examples, config)),
     )
 
 

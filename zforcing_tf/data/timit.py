@@ -12,7 +12,8 @@ are sorted, and the first 231 of `numpy.random.RandomState(0).permutation(4620)`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from zforcing_tf.data.recordings import RecordingReader
 from zforcing_tf.data.sound_frames import SAMPLES, sound_dataset
 from zforcing_tf.data.spec import Dataset
 from zforcing_tf.data.timit_files import Utterance, complaints, find_utterances, timit_root
-from zforcing_tf.errors import BadRecordError, UserError
+from zforcing_tf.errors import UserError
 
 SAMPLE_RATE = 16000
 _INSTRUCTIONS = (
@@ -98,7 +99,9 @@ class Timit(tfds.core.GeneratorBasedBuilder):
                 f"{root} is no complete copy of TIMIT: {'; '.join(faults[:5])}{more}: copy it anew "
                 "from the release LDC93S1"
             )
-        reader = RecordingReader(root, 0, self.builder_config.skip_bad_records)
+        skip = self.builder_config.skip_bad_records
+        reader = RecordingReader(root, SAMPLE_RATE, skip, resample=False)
+        self.info.metadata["files"] = _identity(root, found)
         reader.refuse_copies([utterance.path for split in found.values() for utterance in split])
         self.info.metadata["skipped"] = reader.skipped
         order = np.random.RandomState(0).permutation(len(found["train"]))
@@ -117,12 +120,6 @@ class Timit(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         by_path = {utterance.path: utterance for utterance in utterances}
         for index, (path, samples) in enumerate(reader.read(split, by_path)):
-            if reader.sample_rate != SAMPLE_RATE:
-                raise BadRecordError(
-                    path,
-                    f"has {reader.sample_rate} samples a second, but those of TIMIT {SAMPLE_RATE}",
-                    "copy it anew from the release LDC93S1",
-                )
             utterance = by_path[path]
             yield (
                 ordered_key(index, len(utterances)),
@@ -138,18 +135,50 @@ class Timit(tfds.core.GeneratorBasedBuilder):
             )
 
 
+def _identity(root: Path, found: Mapping[str, list[Utterance]]) -> str:
+    """A sum that changes with the files of a copy (place within it, size, time of change)."""
+    digest = hashlib.sha256()
+    for utterances in found.values():
+        for utterance in utterances:
+            status = utterance.path.stat()
+            place = utterance.path.relative_to(root).as_posix()
+            digest.update(f"{place}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _check_identity(folder: Path, builder: Any) -> None:
+    """Refuses a folder that is not what was prepared; of earlier versions that is not known."""
+    known = (builder.info.metadata or {}).get("files")
+    root = timit_root(folder)
+    if known is not None and known != _identity(root, find_utterances(root)):
+        raise UserError(
+            f"dataset 'timit' in {builder.data_dir} was prepared from other files than those of "
+            f"--manual_dir={folder}: leave --manual_dir out to use what is prepared, or delete "
+            "that folder and run again, and it will be prepared anew"
+        )
+
+
 def load(config: DataConfig) -> Dataset:
     """Frames of sound, prepared on first use; `--manual_dir` is not needed after that."""
+    folder: Path | None = None
     if config.manual_dir:
-        given_path(config.manual_dir, "timit", "the folder of the release LDC93S1")
+        folder = given_path(config.manual_dir, "timit", "the folder of the release LDC93S1")
+        if not folder.is_dir():
+            raise UserError(f"--manual_dir={folder} is one file: {_INSTRUCTIONS.rstrip('.')}")
     builder_config = None
     if config.skip_bad_records:
         builder_config = TimitConfig(name="skip_bad_records", skip_bad_records=True)
+
+    def read(builder: Any) -> Dataset:
+        if folder is not None:
+            _check_identity(folder, builder)
+        return sound_dataset("timit", builder, config)
+
     return read_prepared(
         "timit",
         lambda root: Timit(data_dir=root, config=builder_config),
         config.data_dir,
-        lambda builder: sound_dataset("timit", builder, config),
+        read,
         advice=f"give your copy with --manual_dir. {_INSTRUCTIONS.rstrip('.')}",
         manual_dir=config.manual_dir,
     )

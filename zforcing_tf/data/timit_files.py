@@ -6,12 +6,14 @@ or both (SA1.WAV, SA1.WAV.wav, SA1.RIFF.WAV).
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from zforcing_tf.data.own_files import folder_entries
 from zforcing_tf.data.recordings import SUFFIXES
 from zforcing_tf.errors import UserError
 
@@ -75,7 +77,9 @@ def find_utterances(root: Path) -> dict[str, list[Utterance]]:
         utterances: dict[str, Utterance] = {}
         for region, speaker, folder in _speakers(root, name):
             # Of two forms of one recording the one with the shorter name is that of the release.
-            for path in sorted(folder.iterdir(), key=lambda path: (len(path.name), path.name)):
+            for path in sorted(
+                folder_entries(folder), key=lambda path: (len(path.name), path.name)
+            ):
                 sentence = re.match(r"(s[aix]\d+)\.", path.name.lower())
                 if sentence and path.suffix.lower() in SUFFIXES:
                     utterance = Utterance(path, region, speaker, sentence[1])
@@ -122,7 +126,7 @@ def complaints(
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(below for below in path.iterdir() if below.is_dir())
+    return [below for below in folder_entries(path) if below.is_dir()]
 
 
 def _speakers(root: Path, name: str) -> list[tuple[int, str, Path]]:
@@ -141,13 +145,15 @@ def _speakers(root: Path, name: str) -> list[tuple[int, str, Path]]:
 def _listed_speakers(root: Path) -> dict[tuple[str, int], set[str]]:
     """Speakers by folder and dialect region, of DOC/SPKRINFO.TXT if that is there."""
     listed: dict[tuple[str, int], set[str]] = defaultdict(set)
+    files = []
     for near in (root, root.parent):
-        for path in (p for d in _folders(near) if d.name.lower() == "doc" for p in d.iterdir()):
-            if path.name.lower() != "spkrinfo.txt":
-                continue
-            for line in path.read_text(encoding="latin-1").splitlines():
-                fields = line.split()
-                if len(fields) > 3 and re.fullmatch(r"\w{3}\d [FM] [1-8]", " ".join(fields[:3])):
-                    folder = "train" if fields[3].upper() == "TRN" else "test"
-                    listed[folder, int(fields[2])].add(f"{fields[1]}{fields[0]}".lower())
+        with contextlib.suppress(UserError):  # the copy does without
+            for folder in (f for f in _folders(near) if f.name.lower() == "doc"):
+                files += [p for p in folder_entries(folder) if p.name.lower() == "spkrinfo.txt"]
+    for path in files:
+        for line in path.read_text(encoding="latin-1").splitlines():
+            fields = line.split()
+            if len(fields) > 3 and re.fullmatch(r"\w{3}\d [FM] [1-8]", " ".join(fields[:3])):
+                name = "train" if fields[3].upper() == "TRN" else "test"
+                listed[name, int(fields[2])].add(f"{fields[1]}{fields[0]}".lower())
     return listed
