@@ -152,7 +152,7 @@ def gallery(
         ("samples", "samples, temperature 1", 1.0),
         ("samples_cool", f"samples, temperature {temperature:g}", temperature),
     ]
-    if shown.means:
+    if shown.means and not model.emission.autoregressive:  # whose frames have no mean to draw
         title = "samples of the latents, means of the frames"
         drawn.append(("samples_mean", title, [[1.0, 0.0]]))
     for name, title, value in drawn:

@@ -65,8 +65,8 @@ PARTS = [
     ("full", "gaussian_mixture"),
     ("autoregressive", "discretised_logistic_mixture"),
 ]
-# Six of them where it takes dozens of seconds; `make slow` has the others.
-_HALF = {"storn", "vrnn", "srnn_gru", "zforcing", "full", "autoregressive"}
+# Four of them where it takes dozens of seconds; `make slow` has the others.
+_HALF = {"srnn_gru", "zforcing", "full", "autoregressive"}
 each_part_slowly = pytest.mark.parametrize(
     ("variant", "emission"),
     [slow_unless(part[0] in _HALF, *part) for part in PARTS],

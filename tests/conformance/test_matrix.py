@@ -36,9 +36,9 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
     "srnn": ("gaussian", {**FIVO, "core": "gru", "resampling_scheme": "multinomial"}),
     "zforcing": ("categorical", {**IWAE, **factory.AIDED}),
 }
-# What takes up to a minute; `make slow` has the other three.
+# What takes up to a minute; `make slow` has the other four.
 each_model_slowly = pytest.mark.parametrize(
-    "name", [slow_unless(name in ("vrnn", "zforcing"), name) for name in MATRIX]
+    "name", [slow_unless(name == "zforcing", name) for name in MATRIX]
 )
 LENGTHS = (5, 2, 4, 1, 3, 5, 5, 2, 1)
 
@@ -67,7 +67,7 @@ def validate(model: Any, name: str) -> dict[str, float]:
     return model.evaluate(batches, verbose=0, return_dict=True)
 
 
-@pytest.mark.parametrize("name", [slow_unless(name == "zforcing", name) for name in MATRIX])
+@each_model_slowly
 def test_two_replicas_are_one_device(name):
     results = []
     for replicas in (1, 2):

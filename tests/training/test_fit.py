@@ -114,6 +114,7 @@ def with_an_overflow(monkeypatch):
     monkeypatch.setattr(registry, "load", loaded)
 
 
+@pytest.mark.slow
 def test_interruptions_anywhere_change_nothing(experiment, changed, tmp_path, monkeypatch):
     """Four steps an epoch, stopped three times in the second: each row, and the skipped updates."""
     with_an_overflow(monkeypatch)
@@ -186,14 +187,9 @@ def test_an_interruption_on_two_replicas(experiment, changed, tmp_path, monkeypa
         assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("where", "strategy"),
-    [
-        slow_unless(strategy == "off" and where == "in validation", where, strategy)
-        for strategy in ("off", "mirrored")
-        for where in ("last step", "before validation", "in validation")
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["off", "mirrored"])
+@pytest.mark.parametrize("where", ["last step", "before validation", "in validation"])
 def test_a_signal_around_validation_leaves_only_that_to_do(
     experiment, changed, tmp_path, monkeypatch, where, strategy
 ):
@@ -236,7 +232,8 @@ def test_a_signal_around_validation_leaves_only_that_to_do(
     assert_same_run(experiment.run.run_dir, through.run.run_dir)
 
 
-@pytest.mark.parametrize("limit", [slow_unless(limit == 4, limit) for limit in (3, 4, 6)])
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [3, 4, 6])
 def test_a_run_goes_on_after_its_updates_were_skipped(experiment, changed, monkeypatch, limit):
     """It ended within an epoch of four batches, with the epoch, or within the next."""
     experiment = changed(experiment, max_skipped_updates=limit)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.slowly import slow_unless
 from tests.training.runs import assert_same_run
 from tests.training.test_fit import stop_at
 from zforcing_tf.data import registry
@@ -66,9 +65,8 @@ def test_a_short_run_does_not_try(experiment, changed, clock, capsys):
     assert capsys.readouterr().out.startswith("XLA: off (1000.0 ms a step without it, so that 4 ")
 
 
-@pytest.mark.parametrize(
-    ("factor", "form"), [slow_unless(False, 0.01, "on"), slow_unless(True, 100.0, "off")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("factor", "form"), [(0.01, "on"), (100.0, "off")])
 def test_auto_trains_as_what_it_chose(
     experiment, changed, tmp_path, monkeypatch, clock, factor, form
 ):
