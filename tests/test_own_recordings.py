@@ -18,7 +18,7 @@ SMALL = (
 @pytest.mark.slow
 def test_recordings_of_seconds_and_of_minutes(tmp_path):
     folder, run = tmp_path / "recordings", tmp_path / "run"
-    for k, seconds in enumerate((2, 3, 130, 1, 2)):
+    for k, seconds in enumerate((2, 3, 1, 2, 130)):
         write(folder / f"{k}.wav", noise(16000 * seconds, k))
     (folder / "bad.wav").write_bytes(b"")
     flags = (f"--flagfile={ROOT}/flags/speech_zforcing_kla_aux.flags", *SMALL)

@@ -68,15 +68,21 @@ def extent(
         seconds: of samples, instead of num_steps, of data that takes time.
 
     Raises:
-        UserError: a number of seconds for data that takes no time, or beside a number of steps.
+        UserError: a number of seconds for data that takes no time, or beside a number of steps;
+            more than is made at once.
     """
-    step_seconds = seconds_per_step(spec)
+    found = _extent(spec, num_sequences, num_steps, seconds)
     numbers = 1 if spec.kind == "symbol" else spec.frame_size
-    if num_steps * max(num_sequences, 1) * numbers > _MOST_NUMBERS:
+    if found.sequences * found.steps * numbers > _MOST_NUMBERS and (num_steps or seconds):
         raise UserError(
-            f"{max(num_sequences, 1)} samples of {num_steps} steps of {numbers} numbers are more "
-            f"than the {_MOST_NUMBERS} numbers that are made at once: give fewer or shorter ones"
+            f"{found.sequences} samples of {found.steps} steps of {numbers} numbers are more than "
+            f"the {_MOST_NUMBERS} numbers that are made at once: give fewer or shorter ones"
         )
+    return found
+
+
+def _extent(spec: DataSpec, num_sequences: int, num_steps: int, seconds: float) -> Extent:
+    step_seconds = seconds_per_step(spec)
     if seconds:
         if not math.isfinite(seconds):
             raise UserError(f"{seconds} is no number of seconds: give one above 0")

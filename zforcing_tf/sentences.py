@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,10 +15,14 @@ GIVEN = "|"
 """What stands behind the words that were given."""
 
 
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+
+
 def printable(sentence: str) -> str:
     """The same on one line, control characters as codes."""
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in sentence
+        c.encode("unicode_escape").decode("ascii") if unicodedata.category(c) in _CONTROLS else c
+        for c in sentence
     )
 
 

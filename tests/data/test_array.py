@@ -376,7 +376,8 @@ def test_what_is_in_two_splits_is_said(tmp_path: Path) -> None:
     arrays["validation"] = np.concatenate([arrays["train"][:1], arrays["train"][1:] + 1])
     dataset = load(tmp_path / "mine.npz", arrays)
     assert dataset.notes[0] == (
-        "array/mine validation: 1 of 3 sequences is in the training data too"
+        "array/mine validation: 1 of 3 sequences is in the training data too, as the model sees "
+        "them"
     )
 
 

@@ -105,6 +105,16 @@ def test_a_part_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         load(folder)
 
 
+def test_what_is_left_out_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "release"
+    for k in range(4):
+        write(folder / f"{k}.wav", noise(8000, k))
+        write(folder / f"copy{k}.wav", noise(8000, k))
+    monkeypatch.setattr(Blizzard, "HALF_SECONDS", 8)
+    with pytest.raises(UserError, match="its 4 recordings have 4 half seconds, and the published"):
+        load(folder, skip_bad_records=True)
+
+
 def test_without_unsegmented_and_with_two_channels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,20 @@ def test_sorted_in_parts(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert split.names == expected.names
 
 
+def test_open_files_are_allowed_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are sorted in as many files as there are, while recordings are opened."""
+    resource = pytest.importorskip("resource")
+    config = recordings(tmp_path / "source")
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 100)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(list(Path("/dev/fd").iterdir())) + 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        assert prepared(config, tmp_path / "prepared").train.num_sequences == 48
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_sequences_are_called_as_their_files(tmp_path: Path) -> None:
     config = recordings(tmp_path / "source")
     config = dataclasses.replace(config, max_length=12)

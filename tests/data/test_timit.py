@@ -203,7 +203,7 @@ def test_what_was_prepared_of_other_files(tmp_path: Path) -> None:
     moved = copy.rename(tmp_path / "elsewhere")
     load(tmp_path, moved)
     cut(moved / "TRAIN" / "DR2" / "MABC0" / "SA1.WAV", 0.5)
-    with pytest.raises(UserError, match="was prepared from other files than those of --manual_d"):
+    with pytest.raises(UserError, match="holds other files than those that the dataset 'timit'"):
         load(tmp_path, moved)
     load(tmp_path, "")
     with pytest.raises(UserError, match="is one file: TIMIT is sold by the Linguistic"):

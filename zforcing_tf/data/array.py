@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.array_layouts import LAYOUT, SequenceArray, read_splits
 from zforcing_tf.data.number_frames import DTYPES, fault, number_dataset
-from zforcing_tf.data.own_files import fingerprint, folder_entries, given_path
+from zforcing_tf.data.own_files import fingerprint, folder_entries, given_path, skipping
 from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.spec import DataKind, Dataset
 from zforcing_tf.data.stored import Record, store
@@ -134,7 +134,7 @@ def load(config: DataConfig) -> Dataset:
     """Sequences as they are, prepared on first use. Its name is `array/<file>`."""
     path = _find(given_path(config.manual_dir, "array", LAYOUT))
     builder_config = ArrayConfig(
-        name=fingerprint([path], config.feature, config.skip_bad_records),
+        name=fingerprint([path], config.feature, skipping(config)),
         path=str(path),
         feature=config.feature,
         skip_bad_records=config.skip_bad_records,

@@ -1,7 +1,7 @@
 """The dataset `audio_folder`: any folder of recordings (wav, flac, ogg, mp3, NIST SPHERE).
 
 `--manual_dir` names the folder. If it has folders called train, valid (or validation or dev) and
-test, the recordings below these are the splits. Else all n recordings below it are sorted by their
+test, the recordings below these are the splits; with some of these it is refused. Else all n recordings below it are sorted by their
 path within it and put into the order of `numpy.random.RandomState(0).permutation(n)`: the last
 n // 10 (at least one) are the test split, the n // 10 (at least one) before these the validation
 split. There must be at least 3. Two files of the same bytes are refused, as the copy may be in
@@ -22,9 +22,15 @@ import tensorflow_datasets as tfds
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data.audio_arrays import read_npz
 from zforcing_tf.data.file_splits import NOTHING, Files, split_files
-from zforcing_tf.data.own_files import fingerprint, given_path
+from zforcing_tf.data.own_files import fingerprint, given_path, skipping
 from zforcing_tf.data.prepared import ordered_key, read_prepared
-from zforcing_tf.data.recordings import SUFFIXES, RecordingReader, Samples, resampled
+from zforcing_tf.data.recordings import (
+    SUFFIXES,
+    RecordingReader,
+    Samples,
+    out_of_proportion,
+    resampled,
+)
 from zforcing_tf.data.sound_frames import SAMPLES, sound_dataset
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset
 from zforcing_tf.errors import UserError
@@ -95,7 +101,6 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         if not path.is_dir():
             return self._from_arrays(path)
         found = self.find_files(path)
-        self.check_files(path, found)
         reader = RecordingReader(
             path, config.sample_rate, config.skip_bad_records, mix_down=self.MIX_DOWN
         )
@@ -104,6 +109,7 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         reader.refuse_copies(files)
         if bad := reader.leave_out(files):
             found = self.find_files(path, bad)
+        self.check_files(path, found)
 
         def read(split: str) -> Iterator[tuple[str, Samples]]:
             for file, samples in reader.read(split, found[split]):
@@ -124,6 +130,9 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         def read(split: str) -> Iterator[tuple[str, Samples]]:
             for name, samples in splits[split]:
                 yield name, resampled(samples, rate or wanted, wanted)
+
+        if reason := out_of_proportion(rate or wanted, wanted):
+            raise UserError(f"{path} {reason}: mend its rate, or --sample_rate")
 
         return {
             split: self._generate_examples(read(split), len(splits[split])) for split in SPLIT_NAMES
@@ -159,7 +168,7 @@ def load_recordings(
     if path.is_dir():
         files = [file for split in builder_class.find_files(path).values() for file in split]
     builder_config = AudioFolderConfig(
-        name=fingerprint(files, config.sample_rate, config.skip_bad_records),
+        name=fingerprint(files, config.sample_rate, skipping(config)),
         path=str(path),
         sample_rate=config.sample_rate,
         skip_bad_records=config.skip_bad_records,

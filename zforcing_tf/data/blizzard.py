@@ -66,17 +66,17 @@ class Blizzard(AudioFolder):
     @staticmethod
     def find_files(folder: Path, without: Mapping[Path, str] = NOTHING) -> Files:
         """The recordings of each split, but for some that cannot be used."""
-        files = files_below(folder, SUFFIXES)
+        files = [path for path in files_below(folder, SUFFIXES) if path not in without]
+        what = WHAT + " that can be used" * bool(without)
         if not files:
-            raise UserError(f"{folder} holds no {WHAT}: {Blizzard.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+            raise UserError(f"{folder} holds no {what}: {Blizzard.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         inside = [
             path
             for path in files
             if _FOLDER in (part.lower() for part in path.relative_to(folder).parts[:-1])
             or folder.name.lower() == _FOLDER
         ]
-        taken = [path for path in _each_once(inside or files) if path not in without]
-        return split_by_rule(folder, taken, WHAT, one_in=20)
+        return split_by_rule(folder, _each_once(inside or files), what, one_in=20)
 
     def check_files(self, folder: Path, files: Files) -> None:
         """Refuses a part of the release, by what the headers of recordings say."""

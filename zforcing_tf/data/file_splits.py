@@ -34,7 +34,7 @@ def split_files(
     """The files below a folder by split: by its folders, or by rule.
 
     If there are folders called train, valid (or validation or dev) and test, in whatever case, the
-    files below them are the splits, and all others are left. Else see `split_by_rule`.
+    files below them are the splits, and all others are left. Without any see `split_by_rule`.
 
     Args:
       folder: where to look.

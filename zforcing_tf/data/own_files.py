@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from zforcing_tf.config import DataConfig
 from zforcing_tf.errors import UserError
 
 
@@ -40,8 +42,8 @@ def unreadable(path: os.PathLike[str], error: OSError) -> UserError:
     """What to say of a file or folder that the system does not let be read."""
     if os.path.islink(path) and not os.path.exists(path):
         return UserError(
-            f"{shown(path)} is a link to {os.readlink(path)}, which is not there: mend or remove "
-            "the link"
+            f"{shown(path)} is a link to {shown(Path(os.readlink(path)))}, which is not there: "
+            "mend or remove the link"
         )
     return UserError(
         f"{shown(path)} cannot be read ({error.strerror}): see that you may read it, or take it "
@@ -77,6 +79,9 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """
 
     def refuse(error: OSError) -> None:
+        name = os.path.basename(os.fspath(error.filename))
+        if name.startswith(".") or name == "lost+found":
+            return  # what systems keep for themselves at the root of a disk
         raise unreadable(Path(error.filename), error) from error
 
     found = []
@@ -122,6 +127,11 @@ def fingerprint(files: Sequence[Path], *settings: object) -> str:
     return digest.hexdigest()[:16]
 
 
+def skipping(config: DataConfig) -> str | bool:
+    """How bad records are treated, for `fingerprint`."""
+    return config.skip_bad_records and "what is left is divided"
+
+
 def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
     """For each file that holds the same bytes as one before it, that one.
 
@@ -129,7 +139,8 @@ def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
     """
     by_size: dict[int, list[Path]] = {}
     for path in files:
-        by_size.setdefault(path.stat().st_size, []).append(path)
+        with contextlib.suppress(OSError):
+            by_size.setdefault(path.stat().st_size, []).append(path)
     copies, seen = {}, dict[bytes, Path]()
     for size, group in by_size.items():
         for path in group if size and len(group) > 1 else ():

@@ -28,6 +28,7 @@ from zforcing_tf.data.own_files import (
     fingerprint,
     folder_entries,
     given_path,
+    skipping,
 )
 from zforcing_tf.data.piano_arrays import KEYS, LOWEST_KEY, Piece
 from zforcing_tf.data.prepared import ordered_key, read_prepared
@@ -172,7 +173,7 @@ def load(config: DataConfig) -> Dataset:
     else:
         name, files = path.name, [file for split in found.values() for file in split]
         builder_config = PianoRollConfig(
-            name=fingerprint(files, config.steps_per_beat, config.skip_bad_records),
+            name=fingerprint(files, config.steps_per_beat, skipping(config)),
             steps_per_beat=config.steps_per_beat,
             skip_bad_records=config.skip_bad_records,
         )

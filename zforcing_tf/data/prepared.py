@@ -23,6 +23,7 @@ from zforcing_tf.errors import UserError
 
 Found = TypeVar("Found")
 
+_SORTED_IN = 1100  # files, and some to spare
 _ROOM = "see that the folder can be written and has room, or choose another --data_dir"
 
 
@@ -82,6 +83,7 @@ def ordered_key(index: int, count: int) -> int:
 def _prepare(
     name: str, builder: Any, root: Path, advice: str, source: str, manual_dir: str
 ) -> None:
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     _check_writable(name, root)
@@ -90,6 +92,7 @@ def _prepare(
     try:
         if source:
             _check_reachable(source)
+        _allow_open_files()
         with _quiet():
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
@@ -101,7 +104,8 @@ def _prepare(
             if isinstance(cause, UserError):
                 raise cause from None
         if not folder.exists():  # else another process was faster, which is as good
-            if advice == _ROOM and not any(isinstance(e, OSError) for e in _causes(error)):
+            written = (OSError, tf.errors.OpError)
+            if advice == _ROOM and not any(isinstance(e, written) for e in _causes(error)):
                 advice = "mend what it is made of, if that is yours, or report this"
             raise UserError(
                 f"dataset {name!r} could not be prepared in {folder} ({_reason(error)}): {advice}"
@@ -109,6 +113,22 @@ def _prepare(
     # What killed processes left. One that is still at work finds the finished dataset, as above.
     for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
         shutil.rmtree(remains, ignore_errors=True)
+
+
+def _allow_open_files() -> None:
+    """Room for the 1,000 files in which records are sorted; TensorFlow Datasets keeps them open.
+
+    It asks for it itself, but only if one of these is refused, and not one that is read from.
+    """
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = (
+            soft + _SORTED_IN if hard == resource.RLIM_INFINITY else min(hard, soft + _SORTED_IN)
+        )
+        if soft != resource.RLIM_INFINITY and wanted > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _check_reachable(source: str) -> None:

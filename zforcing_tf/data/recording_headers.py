@@ -5,6 +5,7 @@ It reads what is there of a file that ends too early, and of a compressed one sa
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -37,6 +38,8 @@ def check_header(path: Path) -> None:
             else:
                 end = 0
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+            raise  # which is no fault of the file
         raise BadRecordError(
             path, f"cannot be read ({error.strerror})", "see that you may read it"
         ) from error

@@ -22,6 +22,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".sph")
 
 Samples = npt.NDArray[np.int16]
 
+_UNKNOWN_FRAMES = 2**62  # libsndfile has the greatest number for what a header does not say
 _MOST_RESAMPLED = 100  # times more samples, or fewer: else the header must be wrong
 _BLOCK = 2**20  # samples that are float at once
 _LOUDEST = 4.0  # of full scale; some float files pass 1 a little, and lossy ones when decoded
@@ -29,6 +30,7 @@ _SHORT_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # 16 bits hold
 _MP3_SLACK = 4 * 1152  # samples; of mp3 files without a length header libsndfile estimates it
 
 
+_MEND_HEADER = "mend its header, or copy it anew"
 _EMPTY = ("has no samples", "remove it or record it anew")
 
 
@@ -81,12 +83,8 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
         raise BadRecordError(path, *_EMPTY)
     if not sample_rate:
         return Recording(samples, rate)
-    if not 1 / _MOST_RESAMPLED <= sample_rate / rate <= _MOST_RESAMPLED:
-        raise BadRecordError(
-            path,
-            f"says that it has {rate} samples a second, out of all proportion to {sample_rate}",
-            "mend its header, or copy it anew",
-        )
+    if reason := out_of_proportion(rate, sample_rate):
+        raise BadRecordError(path, reason, _MEND_HEADER)
     return Recording(resampled(samples, rate, sample_rate), sample_rate)
 
 
@@ -110,7 +108,8 @@ def duration(path: Path) -> float | None:
     """Seconds of a recording by its header; None if that cannot be read."""
     soundfile = _soundfile()
     try:
-        return float(soundfile.info(path).duration)
+        found = soundfile.info(path)
+        return float(found.duration) if found.frames < _UNKNOWN_FRAMES else None
     except (soundfile.LibsndfileError, OSError):
         return None
 
@@ -157,6 +156,13 @@ def _blocks(path: Path, file: Any) -> Iterator[Samples]:
 
 def _rounded(samples: npt.NDArray[np.float32]) -> Samples:
     return np.clip(np.rint(samples), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def out_of_proportion(rate: int, wanted: int) -> str:
+    """What is said of a rate that cannot be meant; empty if it can. `wanted` 0 is any."""
+    if not wanted or 1 / _MOST_RESAMPLED <= wanted / max(rate, 1) <= _MOST_RESAMPLED:
+        return ""
+    return f"says that it has {rate} samples a second, out of all proportion to {wanted}"
 
 
 def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
@@ -258,13 +264,15 @@ class RecordingReader:
         soundfile = _soundfile()
         try:
             with soundfile.SoundFile(path) as file:
-                channels, frames = file.channels, file.frames
+                channels, frames, rate = file.channels, file.frames, file.samplerate
         except soundfile.LibsndfileError as error:
             raise _no_sound(path, error) from error
         if channels != 1 and not self._mix_down:
             raise _channels_error(path, channels)
         if not frames:
             raise BadRecordError(path, *_EMPTY)
+        if reason := out_of_proportion(rate, 0 if self._as_they_are else self.sample_rate):
+            raise BadRecordError(path, reason, _MEND_HEADER)
 
     def name(self, path: Path) -> str:
         """Path of a recording within the folder."""
@@ -292,7 +300,7 @@ class RecordingReader:
         if not good:
             raise UserError(
                 f"no recording of split {split!r} of {self._folder} can be used ({last}): mend "
-                "them, give more, or divide them into folders train, valid and test yourself"
+                "them, or give more"
             )
 
     def _read(self, path: Path) -> Samples:

@@ -104,7 +104,7 @@ class Stored(NamedTuple):
         known_data = spec(longest)
         notes = tuple(
             f"{known_data.name} {split.name}: {count} of {split.num_sequences} sequences "
-            f"{'is' if count == 1 else 'are'} in the training data too"
+            f"{'is' if count == 1 else 'are'} in the training data too, as the model sees them"
             for split in splits
             if (count := self.records[split.name].repeated)
         )
@@ -203,7 +203,7 @@ def _write(
     try:
         about: dict[str, Records] = {}
         statistics: dict[str, dict[str, float]] = {}
-        trained_on: set[int] = set()
+        trained_on = np.zeros(0, np.uint64)
         for split in SPLIT_NAMES:
             path, digests = staging / split, array.array("Q")
             numbers, about[split] = _write_split(
@@ -211,9 +211,9 @@ def _write(
             )
             statistics[split] = numbers._asdict()
             if split == SPLIT_NAMES[0]:
-                trained_on = set(digests)
+                trained_on = np.unique(np.array(digests, np.uint64))
             else:
-                again = sum(digest in trained_on for digest in digests)
+                again = int(np.isin(np.array(digests, np.uint64), trained_on).sum())
                 about[split] = about[split]._replace(repeated=again)
         (staging / "records.json").write_text(json.dumps(about), encoding="utf-8")
         (staging / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")

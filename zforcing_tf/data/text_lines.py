@@ -26,11 +26,10 @@ def text_lines(
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if number == 1 and (b"\0" in line or line.startswith(_UTF_16)):
+                if number == 1 and (4 * line.count(0) > len(line) or line.startswith(_UTF_16)):
                     raise UserError(
-                        f"line 1 of {path} holds a byte 0, so this is no text in UTF-8: give plain "
-                        "text; if it is in UTF-16, convert it first, with "
-                        f"iconv -f UTF-16 -t UTF-8 {path.name}"
+                        f"{path} is no text in UTF-8: give plain text; if it is in UTF-16, convert "
+                        f"it first, with iconv -f UTF-16 -t UTF-8 {path.name}"
                     )
                 try:
                     if b"\0" in line:

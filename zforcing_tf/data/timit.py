@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
-from zforcing_tf.data.own_files import given_path
+from zforcing_tf.data.own_files import given_path, unreadable
 from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.recordings import RecordingReader
 from zforcing_tf.data.sound_frames import SAMPLES, sound_dataset
@@ -136,25 +136,30 @@ class Timit(tfds.core.GeneratorBasedBuilder):
 
 
 def _identity(root: Path, found: Mapping[str, list[Utterance]]) -> str:
-    """A sum that changes with the files of a copy (place within it, size, time of change)."""
+    """A sum that changes with the files of a copy: their places within it, and sizes."""
     digest = hashlib.sha256()
     for utterances in found.values():
         for utterance in utterances:
-            status = utterance.path.stat()
+            try:
+                size = utterance.path.stat().st_size
+            except OSError as error:
+                raise unreadable(utterance.path, error) from error
             place = utterance.path.relative_to(root).as_posix()
-            digest.update(f"{place}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            digest.update(f"{place}\0{size}\0".encode())
     return digest.hexdigest()
 
 
 def _check_identity(folder: Path, builder: Any) -> None:
     """Refuses a folder that is not what was prepared; of earlier versions that is not known."""
     known = (builder.info.metadata or {}).get("files")
+    if known is None:
+        return
     root = timit_root(folder)
-    if known is not None and known != _identity(root, find_utterances(root)):
+    if known != _identity(root, find_utterances(root)):
         raise UserError(
-            f"dataset 'timit' in {builder.data_dir} was prepared from other files than those of "
-            f"--manual_dir={folder}: leave --manual_dir out to use what is prepared, or delete "
-            "that folder and run again, and it will be prepared anew"
+            f"--manual_dir={folder} holds other files than those that the dataset 'timit' was "
+            "prepared from: give --manual_dir= (nothing) to use what is prepared; or to prepare "
+            f"it anew delete the prepared records, {builder.data_dir}, and run again"
         )
 
 
