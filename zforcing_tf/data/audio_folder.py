@@ -4,8 +4,8 @@
 test, the recordings below these are the splits; with some of these it is refused. Else all n
 recordings below it are sorted by their path within it and put into the order of
 `numpy.random.RandomState(0).permutation(n)`: the last n // 10 (at least one) are the test split,
-the n // 10 (at least one) before these the validation split. There must be at least 3. Two files of the same bytes are refused, as the copy may be in
-another split.
+the n // 10 (at least one) before these the validation split. There must be at least 3. Two files
+of the same bytes are refused, as the copy may be in another split.
 
 An npz file in place of the folder is read as `audio_arrays.read_npz` says.
 """
