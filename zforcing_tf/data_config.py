@@ -5,7 +5,8 @@ from typing import Literal
 
 from zforcing_tf.settings import Section, setting
 
-_LONGEST = 2**31 - 1  # steps are counted in 32 bits
+LONGEST = 2**31 - 1
+"""Steps are counted in 32 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class DataConfig(Section):
     )
     rows_per_step: int = setting(2, "Rows of an image in one step; 0: one pixel a step.", minimum=0)
     max_length: int = setting(
-        10000, "Longest sequence accepted, in steps.", minimum=1, maximum=_LONGEST, resumable=True
+        10000, "Longest sequence accepted, in steps.", minimum=1, maximum=LONGEST, resumable=True
     )
     frame_size: int = setting(200, "Samples of sound in one step.", minimum=1)
     sample_rate: int = setting(
@@ -52,7 +53,7 @@ class DataConfig(Section):
         0,
         "Steps of the pieces into which training cuts its sequences; 0: whole sequences.",
         minimum=0,
-        maximum=_LONGEST,
+        maximum=LONGEST,
     )
     chunk_evaluation: bool = setting(
         False, "Whether validation and test are cut likewise, each piece by itself."

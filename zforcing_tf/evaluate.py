@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import flags, logging
 
 from zforcing_tf import programs
+from zforcing_tf.data_config import LONGEST
 from zforcing_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def define_flags() -> None:
         "Scores pieces of so many steps, each by itself, in place of whole sequences; 0: whole "
         "sequences. Without it, what the run was validated on.",
         lower_bound=0,
-        upper_bound=2**31 - 1,
+        upper_bound=LONGEST,
     )
     flags.DEFINE_bool(
         "diagnostics", False, "Whether to look into the use of the latents, and free running."

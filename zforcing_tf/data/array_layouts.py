@@ -12,13 +12,13 @@ import numpy.typing as npt
 from zforcing_tf.data.file_splits import parts_by_rule
 from zforcing_tf.data.plain_arrays import ArrayFile
 from zforcing_tf.data.spec import SPLIT_NAMES, DataKind
+from zforcing_tf.data_config import LONGEST
 from zforcing_tf.errors import UserError
 
 LAYOUT = (
     "an npz file with the arrays train, validation and test, each [sequences, steps, numbers], or "
     "with one array x that is split by rule, or an npy file"
 )
-_MOST_STEPS = 2**31 - 1
 _NAMES = {"train": ("train",), "validation": ("validation", "valid"), "test": ("test",)}
 
 
@@ -64,8 +64,8 @@ class SequenceArray:
                 f"{where} is {lengths.dtype} of shape {list(lengths.shape)}: give one integer for "
                 "each sequence, its steps"
             )
-        if lengths.max() > _MOST_STEPS:
-            sequence = int(np.argmax(lengths > _MOST_STEPS))
+        if lengths.max() > LONGEST:
+            sequence = int(np.argmax(lengths > LONGEST))
             raise UserError(
                 f"{where} says that sequence {sequence} has {lengths[sequence]} steps: give the "
                 "steps that it has"

@@ -125,14 +125,14 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         wanted = self.builder_config.sample_rate or rate
         if not wanted:
             raise UserError(f"{path} does not say its sample rate: give it with --sample_rate")
+        stored_rate = rate or wanted
+        if reason := out_of_proportion(stored_rate, wanted):
+            raise UserError(f"{path} {reason}: mend its rate, or --sample_rate")
         self.info.metadata["sample_rate"] = wanted
 
         def read(split: str) -> Iterator[tuple[str, Samples]]:
             for name, samples in splits[split]:
-                yield name, resampled(samples, rate or wanted, wanted)
-
-        if reason := out_of_proportion(rate or wanted, wanted):
-            raise UserError(f"{path} {reason}: mend its rate, or --sample_rate")
+                yield name, resampled(samples, stored_rate, wanted)
 
         return {
             split: self._generate_examples(read(split), len(splits[split])) for split in SPLIT_NAMES

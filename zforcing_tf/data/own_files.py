@@ -59,6 +59,14 @@ def folder_entries(folder: Path) -> list[Path]:
         raise unreadable(folder, error) from error
 
 
+def status(path: Path) -> os.stat_result:
+    """`path.stat()`; UserError if that is refused, or there is nothing behind a link."""
+    try:
+        return path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
 def _check_name(path: Path) -> None:
     try:
         os.fspath(path).encode("utf-8")
@@ -94,11 +102,7 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("._"):
                 path = Path(directory) / name
                 _check_name(path)
-                try:
-                    is_file = stat.S_ISREG(path.stat().st_mode)
-                except OSError as error:
-                    raise unreadable(path, error) from error
-                if not is_file:
+                if not stat.S_ISREG(status(path).st_mode):
                     raise UserError(f"{path} is no file but a device or pipe: take it away")
                 found.append(path)
     return found
@@ -117,12 +121,9 @@ def fingerprint(files: Sequence[Path], *settings: object) -> str:
     """
     digest = hashlib.sha256()
     for path in files:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise unreadable(path, error) from error
+        known = status(path)
         _check_name(path)
-        digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        digest.update(f"{path.absolute()}\0{known.st_size}\0{known.st_mtime_ns}\0".encode())
     digest.update(repr(settings).encode())
     return digest.hexdigest()[:16]
 

@@ -85,11 +85,8 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         path = Path(self.builder_config.path or dl_manager.manual_dir)
-        skipped: list[str] = []
         found = _find(path)
-        if self.builder_config.skip_bad_records and not isinstance(found, Path):
-            found = self._without_bad(path, found, skipped)
-        self.info.metadata["skipped"] = skipped
+        self.info.metadata["skipped"] = []
         if isinstance(found, Path):
             corpus = piano_arrays.read_arrays(found)
             self.info.metadata.update(step_seconds=corpus.step_seconds, streams=corpus.streams)
@@ -100,21 +97,23 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
         self.info.metadata.update(streams=False)
         # A piece that is in two splits would be known to a model before it is tested.
         copies = find_copies([file for split in SPLIT_NAMES for file in found[split]])
+        if self.builder_config.skip_bad_records:
+            found = self._without_bad(path, found, copies)
         return {
             split: self._generate_examples(self._read_files(path, split, files, copies), len(files))
             for split, files in found.items()
         }
 
-    def _without_bad(self, folder: Path, found: Files, skipped: list[str]) -> Files:
+    def _without_bad(self, folder: Path, found: Files, copies: dict[Path, Path]) -> Files:
         """The files of each split, divided again without those that cannot be used."""
-        files = [file for split in found.values() for file in split]
-        copies, bad = find_copies(files), dict[Path, str]()
-        for file in files:
+        bad: dict[Path, str] = {}
+        for file in (file for split in found.values() for file in split):
             try:
                 self._read_file(file, copies)
             except BadRecordError as error:
                 bad[file] = error.reason
-                skipped.append(f"{file.relative_to(folder)}: {error.reason}")
+                skipped = f"{file.relative_to(folder)}: {error.reason}"
+                self.info.metadata["skipped"].append(skipped)
         return split_files(folder, midi.SUFFIXES, _MIDI, bad) if bad else found
 
     def _read_file(self, file: Path, copies: dict[Path, Path]) -> midi.MidiPiece:

@@ -245,12 +245,10 @@ def evaluation_starts(
       most_frames: of a batch, padding included; a sequence that has more is a batch by itself.
     """
     _check_batch_size(batch_size)
-    if most_frames is None or not len(lengths):
-        return np.append(np.arange(0, len(lengths), batch_size), len(lengths))
-    starts = [0]
+    starts: list[int] = []
     for place, length in enumerate(lengths.tolist()):
-        rows = place - starts[-1]
-        if rows == batch_size or rows and (rows + 1) * length > most_frames:
+        rows = place - starts[-1] if starts else batch_size
+        if rows == batch_size or most_frames is not None and (rows + 1) * length > most_frames:
             starts.append(place)
     return np.array([*starts, len(lengths)], np.int64)
 

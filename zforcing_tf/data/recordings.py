@@ -5,6 +5,7 @@ Which container a file is, its header says and not its name: the wav files of TI
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,16 +62,9 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
         ends before its header says.
       UserError: soundfile is not installed.
     """
-    soundfile = _soundfile()
-    check_header(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            if file.channels != 1 and not mix_down:
-                raise _channels_error(path, file.channels)
-            samples = np.concatenate([np.zeros(0, np.int16), *_blocks(path, file)])
-            rate, promised, lossy = file.samplerate, file.frames, file.format == "MP3"
-    except soundfile.LibsndfileError as error:
-        raise _no_sound(path, error) from error
+    with _opened(path, mix_down) as file:
+        samples = np.concatenate([np.zeros(0, np.int16), *_blocks(path, file)])
+        rate, promised, lossy = file.samplerate, file.frames, file.format == "MP3"
     missing = promised - len(samples)
     if missing > (max(_MP3_SLACK, promised // 100) if lossy else 0):
         raise BadRecordError(
@@ -88,20 +82,26 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
     return Recording(resampled(samples, rate, sample_rate), sample_rate)
 
 
-def _channels_error(path: Path, channels: int) -> BadRecordError:
-    return BadRecordError(
-        path,
-        f"has {channels} channels instead of one",
-        "mix them down, or keep one of them (sox in.wav -c 1 out.wav)",
-    )
-
-
-def _no_sound(path: Path, error: Any) -> BadRecordError:
-    return BadRecordError(
-        path,
-        f"cannot be read ({error.error_string.rstrip('.')})",
-        "copy it anew, or convert it to wav or flac",
-    )
+@contextlib.contextmanager
+def _opened(path: Path, mix_down: bool) -> Iterator[Any]:
+    """The `soundfile.SoundFile` of a recording; BadRecordError if that cannot be read."""
+    soundfile = _soundfile()
+    check_header(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.channels != 1 and not mix_down:
+                raise BadRecordError(
+                    path,
+                    f"has {file.channels} channels instead of one",
+                    "mix them down, or keep one of them (sox in.wav -c 1 out.wav)",
+                )
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise BadRecordError(
+            path,
+            f"cannot be read ({error.error_string.rstrip('.')})",
+            "copy it anew, or convert it to wav or flac",
+        ) from error
 
 
 def duration(path: Path) -> float | None:
@@ -260,15 +260,8 @@ class RecordingReader:
     def _look_at(self, path: Path) -> None:
         if path in self._copies:
             raise self._copy_error(path)
-        check_header(path)
-        soundfile = _soundfile()
-        try:
-            with soundfile.SoundFile(path) as file:
-                channels, frames, rate = file.channels, file.frames, file.samplerate
-        except soundfile.LibsndfileError as error:
-            raise _no_sound(path, error) from error
-        if channels != 1 and not self._mix_down:
-            raise _channels_error(path, channels)
+        with _opened(path, self._mix_down) as file:
+            frames, rate = file.frames, file.samplerate
         if not frames:
             raise BadRecordError(path, *_EMPTY)
         if reason := out_of_proportion(rate, 0 if self._as_they_are else self.sample_rate):

@@ -205,16 +205,13 @@ def _write(
         statistics: dict[str, dict[str, float]] = {}
         trained_on = np.zeros(0, np.uint64)
         for split in SPLIT_NAMES:
-            path, digests = staging / split, array.array("Q")
-            numbers, about[split] = _write_split(
-                found[split], path, rows, frame_shape, dtype, digests
+            numbers, known, digests = _write_split(
+                found[split], staging / split, rows, frame_shape, dtype
             )
             statistics[split] = numbers._asdict()
-            if split == SPLIT_NAMES[0]:
-                trained_on = np.unique(np.array(digests, np.uint64))
-            else:
-                again = int(np.isin(np.array(digests, np.uint64), trained_on).sum())
-                about[split] = about[split]._replace(repeated=again)
+            about[split] = known._replace(repeated=int(np.isin(digests, trained_on).sum()))
+            if split == "train":
+                trained_on = digests
         (staging / "records.json").write_text(json.dumps(about), encoding="utf-8")
         (staging / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
         if staging != folder:
@@ -232,9 +229,9 @@ def _write_split(
     rows: Rows,
     frame_shape: tuple[int, ...],
     dtype: npt.DTypeLike,
-    digests: array.array[int],
-) -> tuple[Statistics, Records]:
-    """Writes the files `path` with endings, and adds 8 bytes that stand for each sequence."""
+) -> tuple[Statistics, Records, npt.NDArray[np.uint64]]:
+    """Writes the files `path` with endings; the last result has a number for each sequence."""
+    digests = array.array("Q")
     lengths: list[int] = []
     names: list[str] = []
     too_short: list[str] = []
@@ -271,7 +268,8 @@ def _write_split(
     mean = total / max(count, 1)
     variance = max(squares / max(count, 1) - mean**2, 0.0)
     limits = (least, greatest) if count else (0.0, 0.0)
-    return Statistics(mean, variance**0.5, *limits), Records(names, too_short)
+    statistics = Statistics(mean, variance**0.5, *limits)
+    return statistics, Records(names, too_short), np.array(digests, np.uint64)
 
 
 def kept(path: Path, make: Callable[[], Any]) -> Any:

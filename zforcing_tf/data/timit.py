@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
-from zforcing_tf.data.own_files import given_path, unreadable
+from zforcing_tf.data.own_files import given_path, status
 from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.recordings import RecordingReader
 from zforcing_tf.data.sound_frames import SAMPLES, sound_dataset
@@ -140,12 +140,8 @@ def _identity(root: Path, found: Mapping[str, list[Utterance]]) -> str:
     digest = hashlib.sha256()
     for utterances in found.values():
         for utterance in utterances:
-            try:
-                size = utterance.path.stat().st_size
-            except OSError as error:
-                raise unreadable(utterance.path, error) from error
             place = utterance.path.relative_to(root).as_posix()
-            digest.update(f"{place}\0{size}\0".encode())
+            digest.update(f"{place}\0{status(utterance.path).st_size}\0".encode())
     return digest.hexdigest()
 
 
