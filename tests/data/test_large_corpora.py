@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,23 @@ def test_keys_go_up_and_fill_the_range() -> None:
     keys = [ordered_key(index, 7) for index in range(7)]
     assert keys == sorted(set(keys))
     assert [shuffle.get_bucket_number(key, 7) for key in keys] == list(range(7))
+
+
+def test_no_room_for_the_sequences(tmp_path: Path) -> None:
+    """The place is named, and nothing stays of what was written."""
+    resource = pytest.importorskip("resource")
+    config = arrays(tmp_path / "source")
+    data = prepared(config, tmp_path / "data")
+    written = next((tmp_path / "data").rglob("*/train.values.npy")).parent
+    shutil.rmtree(written)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            prepared(config, tmp_path / "data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(written)
+    assert not list(written.parent.glob(f"*{written.name}*"))
+    again = prepared(config, tmp_path / "data")
+    np.testing.assert_array_equal(again.train.values, data.train.values)

@@ -217,6 +217,10 @@ def _write(
         if staging != folder:
             with contextlib.suppress(OSError):  # another process was faster, which is as good
                 os.rename(staging, folder)
+    except OSError as error:
+        if error.filename is None:  # a full disk names no place
+            error.filename = os.fspath(folder)
+        raise
     finally:
         if staging != folder:
             shutil.rmtree(staging, ignore_errors=True)
