@@ -1,15 +1,16 @@
 """What simple models reach on a data set: the least that a trained one has to beat.
 
   python benchmarks/floors.py --dataset=audio_folder --manual_dir=DIR
+  python benchmarks/floors.py --dataset=audio_folder --manual_dir=DIR --sound_scale=mu_law
   python benchmarks/floors.py --dataset=piano_roll --manual_dir=FILE
   python benchmarks/floors.py --dataset=text_file --manual_dir=DIR
 
 fits on the training split and scores validation and test: sound by independent samples, by frames
-of a full-covariance Gaussian, and by linear prediction; binary frames by independent numbers and by
-each number given the last one (half a count is added to each: Jeffreys' prior); symbols by their
-frequency and by Witten and Bell's pairs (1e-12 at least). With --noscore_first_frame first frames
-are only given, as to a model. Takes seconds to minutes; the flags are those of the data of an
-experiment.
+of a full-covariance Gaussian, and by linear prediction (of companded sound also before it was
+companded, and in bits a sample); binary frames by independent numbers and by each number given the
+last one (half a count is added to each: Jeffreys' prior); symbols by their frequency and by Witten
+and Bell's pairs (1e-12 at least). With --noscore_first_frame first frames are only given, as to a
+model. Takes seconds to minutes; the flags are those of the data of an experiment.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from absl import flags
 
 from zforcing_tf import config as configuration
 from zforcing_tf import programs, tables
+from zforcing_tf.data.companding import inverse_mu_law
 
 Array = npt.NDArray[Any]
 Score = Callable[[Array], Array]
 """From one sequence [T, ...] to the log-likelihood of each step, [T] nats."""
 ORDER = 20
+BITS = "bits/sample"
 
 
 def sequences(split: Any) -> Iterator[Array]:
@@ -37,12 +40,27 @@ def sequences(split: Any) -> Iterator[Array]:
         yield split.frames(slice(int(start), int(start + length)))
 
 
-def sound(train: Any) -> dict[str, Score]:
+def expanded(floors: dict[str, Score], bits: int) -> dict[str, Score]:
+    """Floors of linear sound, as densities of companded samples."""
+    mu = 2**bits - 1
+
+    def log_slope(y: Array) -> Array:
+        """Log of the derivative of the linear sample by the companded one, sum over a frame."""
+        x = inverse_mu_law(y.astype(np.float64), bits)
+        return (np.log1p(mu * np.abs(x)) + math.log(math.log1p(mu) / mu)).sum(axis=1)
+
+    def companded(score: Score) -> Score:
+        return lambda y: score(inverse_mu_law(y, bits)) + log_slope(y)
+
+    return {f"{name}, not companded": companded(score) for name, score in floors.items()}
+
+
+def sound(train: Callable[[], Iterator[Array]]) -> dict[str, Score]:
     """Floors of frames [T, D] of consecutive samples."""
-    size = train.frames(slice(0, 1)).shape[1]
+    size = next(train()).shape[1]
     moments, count = np.zeros((size + 1, size + 1)), 0
     normal = np.zeros((ORDER + 1, ORDER + 1))
-    for x in sequences(train):
+    for x in train():
         frames = np.concatenate([x, np.ones((len(x), 1))], axis=1).astype(np.float64)
         moments += frames.T @ frames
         count += len(x)
@@ -54,7 +72,7 @@ def sound(train: Any) -> dict[str, Score]:
     precision, log_det = np.linalg.inv(covariance), np.linalg.slogdet(2 * math.pi * covariance)[1]
     ridge = 1e-9 * np.trace(normal) * np.eye(ORDER)
     weights = np.linalg.solve(normal[1:, 1:] + ridge, normal[1:, 0])
-    residuals = (_residuals(x, weights) for x in sequences(train))
+    residuals = (_residuals(x, weights) for x in train())
     total, squares, absolute = np.sum(
         [(e.size, np.square(e).sum(), np.abs(e).sum()) for e in residuals], axis=0
     )
@@ -153,14 +171,22 @@ def main() -> None:
 
     settings = configuration.from_flags().data
     data, given = registry.load(settings), int(not settings.score_first_frame)
+    bits = data.spec.sound.mu_law_bits if data.spec.sound else 0
     if data.spec.kind == "symbol":
         floors = symbols(data.train, data.spec.frame_size)
+    elif data.spec.kind == "binary":
+        floors = binary(data.train)
     else:
-        floors = (binary if data.spec.kind == "binary" else sound)(data.train)
+        floors = sound(lambda: sequences(data.train))
+    if bits:
+        linear = sound(lambda: (inverse_mu_law(x, bits) for x in sequences(data.train)))
+        floors |= expanded({k: v for k, v in linear.items() if k.startswith("linear")}, bits)
     for split in (data.validation, data.test):
         columns: dict[str, list[float]] = {"nats/sequence": [], "nats/step": [], "macro": []}
         if data.spec.kind == "symbol":
             columns["perplexity"] = []
+        if bits:
+            columns[BITS] = []
         for score in floors.values():
             longer = (x for x in sequences(split) if len(x) > given)
             found = np.array([score(x)[given:].sum() for x in longer])
@@ -168,8 +194,12 @@ def main() -> None:
             columns["nats/sequence"].append(float(found.mean()))
             columns["nats/step"].append(float(found.sum() / steps.sum()))
             columns["macro"].append(float((found / steps).mean()))
+            per_step = columns["nats/step"][-1]
             if "perplexity" in columns:
-                columns["perplexity"].append(math.exp(-columns["nats/step"][-1]))
+                columns["perplexity"].append(math.exp(-per_step))
+            if BITS in columns:  # 2^bits levels from -1 to 1
+                size = data.spec.frame_size * math.log(2)
+                columns[BITS].append(bits - 1 - per_step / size)
         scored = ", first frames not scored" * given
         print(f"{data.spec.name}, {split.name}, {split.num_sequences} sequences{scored}:")
         rows = [tables.Column(name, name, values) for name, values in columns.items()]

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import checks, forms, problem, run, workers
+from benchmarks import checks, floors, forms, problem, run, workers
 from benchmarks.problem import CONFIGS, Problem
 
 
@@ -149,3 +149,16 @@ def test_floors_of_frames_that_are_given_or_scored(tmp_path):
     # Half a count is added to each: 63 of 123 frames have the key, and none any of the other 87.
     first = np.log(63.5 / 124) + 87 * np.log(123.5 / 124)
     assert scored[1] - only_given[1] == pytest.approx(first, abs=2e-3)
+
+
+def test_floors_of_linear_sound_are_densities_of_companded_samples():
+    """Whatever has an integral of one over linear samples has it over companded ones."""
+    y = np.linspace(-1, 1, 200_001)
+    for scale in (0.5, 0.01):
+        mass = -np.expm1(-1 / scale)
+
+        def log_density(x, scale=scale, mass=mass):
+            return -(np.abs(x) / scale + np.log(2 * scale * mass)).sum(axis=1)
+
+        (score,) = floors.expanded({"Laplace": log_density}, bits=16).values()
+        assert np.trapezoid(np.exp(score(y[:, None])), y) == pytest.approx(1, abs=1e-6)

@@ -1,5 +1,6 @@
 """A comparison of runs as text, as Markdown, as CSV files, and as a picture."""
 
+import collections
 import os
 import statistics
 from collections.abc import Callable, Sequence
@@ -151,6 +152,7 @@ def panels(sections: Sequence[Section]) -> list[Panel]:
 
     Curves are drawn over updates. Where batch sizes differ, an update has not seen as much data
     everywhere, so that they are drawn over epochs too. Folders that all runs share are left off.
+    A model has one colour for all data, if there is one run of it for each.
     """
     found = []
     labels = [group.label.split("/") for section in sections for group in section.groups]
@@ -158,9 +160,22 @@ def panels(sections: Sequence[Section]) -> list[Panel]:
     for section in sections:
         sizes = {run.settings["batch_size"] for run in section.runs}
         curves = [
-            Curves("/".join(g.label.split("/")[shared:]), [run.history for run in g.runs])
-            for g in section.groups
+            Curves("/".join(g.label.split("/")[shared:]), [run.history for run in g.runs], kind)
+            for g, kind in zip(section.groups, _kinds(section.groups), strict=True)
         ]
         over = ("step",) if len(sizes) == 1 else ("step", "epoch")
         found.append(Panel(section.data, curves, over))
+    return found
+
+
+def _kinds(groups: Sequence[Group]) -> list[str]:
+    """The model and output of each group; further groups of the same are numbered."""
+    seen: collections.Counter[tuple[str, ...]] = collections.Counter()
+    found = []
+    for group in groups:
+        settings = group.runs[0].settings
+        names = ("model", "emission", "autoregressive_emission")
+        kind = tuple(str(settings.get(name)) for name in names)
+        seen[kind] += 1
+        found.append(f"{', '.join(kind)}, {seen[kind]}")
     return found

@@ -246,7 +246,8 @@ def _written(found: _Evaluated) -> bool:
         logging.warning("the numbers above are not written down: %s", error)
         complete = False
     if found.diagnostics is not None:
-        title = f"{found.path}: {found.name}"
+        count = found.diagnostics.numbers["num_sequences"]
+        title = f"{found.path}: {found.name}, {count:,} sequences"
         try:
             written = diagnostics.write(directory.samples, title, found.diagnostics)
             print("\n".join(map(str, written)), flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,17 @@ _BEST: dict[str, Any] = {"marker": "*", "markersize": 10, "markeredgecolor": "wh
 
 
 class Curves(NamedTuple):
-    """What share a colour: the histories of runs that differ in their seed."""
+    """What share a colour: the histories of runs that differ in their seed.
+
+    Attributes:
+        label: in the legend.
+        histories: one for each run.
+        kind: curves of one kind have one colour, in each frame.
+    """
 
     label: str
     histories: Sequence[Rows]
+    kind: str
 
 
 class Panel(NamedTuple):
@@ -75,14 +82,16 @@ def draw_comparison(panels: Sequence[Panel]) -> Figure:
     heights = [max(3.6, 0.9 + 0.19 * (len(panel.curves) + 3)) for panel in panels]
     figure = Figure(figsize=(3.4 + 5.4 * most, sum(heights)), layout="constrained")
     rows = figure.subplots(len(panels), most, squeeze=False, height_ratios=heights)
+    kinds = [curves.kind for panel in panels for curves in panel.curves]
+    styles = {kind: _style(index) for index, kind in enumerate(dict.fromkeys(kinds))}
     for panel, axes in zip(panels, rows, strict=True):
         for axis, over in zip(axes, panel.over, strict=False):
-            _draw(axis, panel, over)
+            _draw(axis, panel, over, styles)
         for axis in axes[len(panel.over) :]:
             axis.set_axis_off()
         shown = axes[len(panel.over) - 1]
         shown.legend(
-            handles=_legend(panel.curves),
+            handles=_legend(panel.curves, styles),
             loc="upper left",
             bbox_to_anchor=(1.01, 1.0),
             frameon=False,
@@ -98,11 +107,11 @@ def _bound(histories: Sequence[Rows]) -> str:
     return "nats_per_step" if all(name in row for row in rows for name in names) else "elbo"
 
 
-def _draw(axis: Any, panel: Panel, over: str) -> None:
+def _draw(axis: Any, panel: Panel, over: str, styles: Mapping[str, dict[str, Any]]) -> None:
     histories = [history for curves in panel.curves for history in curves.histories]
     bound = _bound(histories)
-    for index, curves in enumerate(panel.curves):
-        style = _style(index)
+    for curves in panel.curves:
+        style = styles[curves.kind]
         for history in curves.histories:
             x, y = _points(history, over, f"train_{bound}")
             axis.plot(x, y, color=style["color"], **_TRAIN)
@@ -131,12 +140,12 @@ def _style(index: int) -> dict[str, Any]:
     }
 
 
-def _legend(curves: Sequence[Curves]) -> list[Line2D]:
+def _legend(curves: Sequence[Curves], styles: Mapping[str, dict[str, Any]]) -> list[Line2D]:
     handles = []
-    for index, one in enumerate(curves):
+    for one in curves:
         count = len(one.histories)
         label = one.label if count == 1 else f"{one.label} ({count} runs)"
-        handles.append(Line2D([], [], label=label, **_style(index), **_VALIDATION))
+        handles.append(Line2D([], [], label=label, **styles[one.kind], **_VALIDATION))
     grey = "0.4"
     return [
         *handles,

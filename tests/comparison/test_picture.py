@@ -39,9 +39,34 @@ def test_other_batch_sizes_are_compared_over_epochs_too(make_run: MakeRun) -> No
     assert titles == ["digits, rows_per_step=2"] * 2 + ["digits, rows_per_step=1"]
 
 
+def test_a_model_has_one_colour_for_all_data(make_run: MakeRun) -> None:
+    def run(name: str, model: str, rows_per_step: int, **settings: object) -> str:
+        return make_run(name, settings={"model": model, "rows_per_step": rows_per_step, **settings})
+
+    paths = [
+        run("a_rnn_autoregressive", "rnn", 1, autoregressive_emission=True),
+        run("a_rnn", "rnn", 1),
+        run("a_vrnn", "vrnn", 1),
+        run("b_vrnn", "vrnn", 2),
+        run("b_rnn", "rnn", 2),
+        run("b_rnn_small", "rnn", 2, recurrent_size=8),
+    ]
+    figure = learning_curves.draw_comparison(comparison_report.panels(sections(*paths)))
+    colours = {
+        text.get_text(): handle.get_color()
+        for axis in figure.axes
+        for text, handle in zip(
+            axis.get_legend().get_texts(), axis.get_legend().legend_handles, strict=True
+        )
+    }
+    assert colours["a_rnn"] == colours["b_rnn"] and colours["a_vrnn"] == colours["b_vrnn"]
+    others = ("a_rnn", "a_vrnn", "a_rnn_autoregressive", "b_rnn_small")
+    assert len({colours[name] for name in others}) == 4
+
+
 def test_fifteen_groups_look_different() -> None:
     rows = [{"epoch": 1.0, "step": 1.0, "train_elbo": -3.0, "validation_elbo": -4.0}]
-    curves = [learning_curves.Curves(str(i), [rows]) for i in range(15)]
+    curves = [learning_curves.Curves(str(i), [rows], str(i)) for i in range(15)]
     figure = learning_curves.draw_comparison([learning_curves.Panel("", curves, ["step"])])
     handles = figure.axes[0].get_legend().legend_handles
     assert len({(line.get_color(), line.get_marker()) for line in handles[:15]}) == 15
@@ -53,7 +78,7 @@ def test_bounds_that_are_not_finite_are_not_drawn(tmp_path: Path) -> None:
         {"epoch": i, "step": 10 * i, "train_elbo": bound, "validation_elbo": bound}
         for i, bound in enumerate(bounds)
     ]
-    panel = learning_curves.Panel("", [learning_curves.Curves("a", [rows])], ["step"])
+    panel = learning_curves.Panel("", [learning_curves.Curves("a", [rows], "a")], ["step"])
     figure = learning_curves.draw_comparison([panel])
     assert list(figure.axes[0].get_lines()[1].get_ydata()) == [-9.0, -8.0]
     picture = learning_curves.save_curves(tmp_path / "new" / "curves.png", rows)
@@ -65,7 +90,7 @@ def test_bounds_of_a_step_where_they_are_known_as_pieces_are_shorter_than_sequen
     per_step = {"train_nats_per_step": -0.3, "validation_nats_per_step": -0.4}
 
     def drawn(*histories: list[dict[str, float]]) -> tuple[str, list[float]]:
-        curves = [learning_curves.Curves(str(i), [one]) for i, one in enumerate(histories)]
+        curves = [learning_curves.Curves(str(i), [one], str(i)) for i, one in enumerate(histories)]
         figure = learning_curves.draw_comparison([learning_curves.Panel("", curves, ["step"])])
         (axis,) = figure.axes
         lines = axis.get_lines()[:2]
