@@ -37,8 +37,9 @@ class Run:
         data: settings that say what the data is, by name.
         settings: all other settings, by name.
         num_sequences: how many the split has; None if it is not known.
-        numbers: results by name. That of a bound says its number of samples, as in `iwae-64`, and
-            its standard error is beside it, as `iwae-64_standard_error`.
+        numbers: results by name. That of a bound says its number of samples, as in `iwae-64`;
+            beside it are its standard error, `iwae-64_standard_error`, and what it is a step, over
+            all steps and as the mean over sequences, by the names of `per_step`.
         history: rows of `history.csv`; none if it is missing.
         warnings: what a reader of the numbers has to know.
     """
@@ -172,7 +173,7 @@ def read(path: str, split: str) -> Run:
 
 def bounds(runs: Sequence[Run]) -> list[str]:
     """Names of the bounds that any run has, in order: kind, then number of samples."""
-    names = {name for run in runs for name in run.numbers if not name.endswith(STANDARD_ERROR)}
+    names = {name for run in runs for name in run.numbers if "_" not in name}
     found = [name for name in names if name.partition("-")[0] in _BOUNDS]
 
     def order(name: str) -> tuple[int, int]:
@@ -180,6 +181,16 @@ def bounds(runs: Sequence[Run]) -> list[str]:
         return _BOUNDS.index(kind), int(samples) if samples.isdecimal() else 0
 
     return sorted(found, key=order)
+
+
+def per_step(bound: str) -> tuple[str, str]:
+    """Names of a bound a step: over all steps, and as the mean over sequences.
+
+    Args:
+        bound: one of `bounds`.
+    """
+    before = "" if bound == "elbo" else f"{bound}_"
+    return f"{before}nats_per_step", before + MACRO
 
 
 def arrange(runs: Sequence[Run], split: str) -> list[Section]:
@@ -238,11 +249,16 @@ def _numbers(results: dict[str, Any], scores: dict[str, Any]) -> dict[str, Numbe
             samples = "" if bound == "elbo" else f"-{scores.get(f'{bound}_num_samples', '?')}"
             numbers[bound + samples] = _number(scores, bound)
             numbers[bound + samples + STANDARD_ERROR] = _number(scores, bound + STANDARD_ERROR)
+            given, named = per_step(bound), per_step(bound + samples)
+            numbers |= {new: _number(scores, name) for new, name in zip(named, given, strict=True)}
     numbers |= {name: _number(scores, name) for name in OF_SPLIT}
-    mean, all_steps = numbers[MACRO], numbers["nats_per_step"]
-    # Between sequences of one length the mean over them is that over all steps.
-    if mean is not None and math.isclose(mean, all_steps or 0.0, rel_tol=1e-6):
-        numbers[MACRO] = None
+    for bound in [
+        name for name in numbers if "_" not in name and name.partition("-")[0] in _BOUNDS
+    ]:
+        all_steps, mean = per_step(bound)
+        # Between sequences of one length the mean over them is that over all steps.
+        if math.isclose(numbers[mean] or 0.0, numbers[all_steps] or 0.0, rel_tol=1e-6):
+            numbers[mean] = None
     numbers |= {name: _number(results, name) for name in _OF_RUN}
     seconds, epochs = numbers.pop("seconds"), numbers["epochs"]
     numbers["seconds_per_epoch"] = seconds / epochs if seconds is not None and epochs else None

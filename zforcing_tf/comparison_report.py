@@ -9,7 +9,7 @@ from pathlib import Path
 from zforcing_tf import comparison, learning_curves, tables
 from zforcing_tf.comparison import OF_SPLIT, STANDARD_ERROR, Group, Run, Section
 from zforcing_tf.learning_curves import Curves, Panel
-from zforcing_tf.tables import Column
+from zforcing_tf.tables import MACRO, Column
 from zforcing_tf.training.json_files import write_atomically
 
 _PICTURE, _SEEDS_FILE = "comparison.png", "comparison_seeds.csv"
@@ -21,6 +21,9 @@ _TITLES = tables.TITLES | {
 }
 _UNITS = "Bounds in nats per sequence, higher is better; +- is the standard error over sequences."
 _SEVERAL = "Bounds of different data cannot be compared: one table each."
+_PER_STEP = (
+    "Nats a step, over all steps; and the mean over sequences of what each has a step (macro)"
+)
 _SEEDS = "Mean over seeds; +- is the sample standard deviation over n runs"
 
 
@@ -60,11 +63,33 @@ def run_columns(runs: Sequence[Run]) -> list[Column]:
     return tables.filled(columns)
 
 
-def seed_columns(groups: Sequence[Group]) -> list[Column]:
+def per_step_columns(runs: Sequence[Run]) -> list[Column]:
+    """A row for each run: all bounds a step. None if there is no more to say than of the elbo."""
+    columns = [Column("run", "run", [run.name for run in runs])]
+    for names, suffix in zip(_per_step_names(runs), ("", " macro"), strict=True):
+        for name, bound in names.items():
+            columns.append(_numbers(name, bound + suffix, runs, mark_best=True))
+    found = tables.filled(columns)
+    several = [column for column in found if "-" in column.name]
+    return found if any(column.name.endswith(MACRO) for column in several) else []
+
+
+def _per_step_names(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, str]]:
+    """Names of numbers, with the bound of each: over all steps, and macro."""
+    names = {bound: comparison.per_step(bound) for bound in comparison.bounds(runs)}
+    all_steps, macro = ({name[k]: bound for bound, name in names.items()} for k in (0, 1))
+    return all_steps, macro
+
+
+def seed_columns(groups: Sequence[Group], more: bool = False) -> list[Column]:
     """A row for each group: means, and standard deviations where there are several runs.
 
     A number that not all runs of a group have is left out there: its mean would be one over fewer
     runs than the row says.
+
+    Args:
+        groups: of runs.
+        more: all bounds a step too.
     """
     first = [group.runs[0] for group in groups]
     seeds = [", ".join(str(run.settings["seed"]) for run in group.runs) for group in groups]
@@ -75,11 +100,15 @@ def seed_columns(groups: Sequence[Group]) -> list[Column]:
         Column("seeds", "seeds", seeds),
         Column("n", "n", [len(group.runs) for group in groups]),
     ]
-    bounds = comparison.bounds([run for group in groups for run in group.runs])
-    for name in (*bounds, *OF_SPLIT, "seconds_per_epoch"):
+    runs = [run for group in groups for run in group.runs]
+    bounds = comparison.bounds(runs)
+    names = [*bounds, *OF_SPLIT, "seconds_per_epoch"]
+    if more:
+        names += [name for found in _per_step_names(runs) for name in found if name not in names]
+    for name in names:
         mean = [_statistic(group, name, statistics.fmean, 1) for group in groups]
         deviation = [_statistic(group, name, statistics.stdev, 2) for group in groups]
-        title = _TITLES[name] if name not in bounds else name
+        title = name if name in bounds else _TITLES.get(name, name)
         columns.append(Column(f"{name}_mean", title, mean, mark_best=name in bounds))
         columns.append(Column(f"{name}_standard_deviation", _SPREAD, deviation))
     return tables.filled(columns)
@@ -102,6 +131,8 @@ def text(sections: Sequence[Section]) -> str:
     parts = [_UNITS + " * the best.", *[_SEVERAL] * (len(sections) > 1)]
     for section in sections:
         parts.append(f"{section.heading}\n{tables.as_text(run_columns(section.runs))}")
+        if steps := per_step_columns(section.runs):
+            parts.append(f"{_PER_STEP}\n{tables.as_text(steps)}")
         if section.has_seeds:
             parts.append(f"{_SEEDS}\n{tables.as_text(seed_columns(section.groups))}")
         parts += ["\n".join(f"note: {warning}" for warning in section.warnings)]
@@ -114,6 +145,8 @@ def markdown(sections: Sequence[Section]) -> str:
     parts += [_SEVERAL] * (len(sections) > 1)
     for section in sections:
         parts += [f"## {section.heading}", tables.as_markdown(run_columns(section.runs))]
+        if steps := per_step_columns(section.runs):
+            parts += [f"{_PER_STEP}:", tables.as_markdown(steps)]
         if section.has_seeds:
             parts += [f"{_SEEDS}:", tables.as_markdown(seed_columns(section.groups))]
         parts += ["\n".join(f"- {warning}" for warning in section.warnings)]
@@ -127,14 +160,17 @@ def runs_csv(sections: Sequence[Section]) -> str:
     counts = [len(section.runs) for section in sections]
     labels = [g.label for section in sections for g in section.groups for _ in g.runs]
     columns = [*_data_columns(sections, counts), Column("group", "group", labels)]
-    return tables.as_csv([*columns, *run_columns(runs)])
+    found = run_columns(runs)
+    known = {column.name for column in found}
+    steps = [column for column in per_step_columns(runs) if column.name not in known]
+    return tables.as_csv([*columns, *found, *steps])
 
 
 def seeds_csv(sections: Sequence[Section]) -> str:
     """All groups in one table, with what their data is."""
     groups = [group for section in sections for group in section.groups]
     counts = [len(section.groups) for section in sections]
-    return tables.as_csv([*_data_columns(sections, counts), *seed_columns(groups)])
+    return tables.as_csv([*_data_columns(sections, counts), *seed_columns(groups, more=True)])
 
 
 def _data_columns(sections: Sequence[Section], counts: Sequence[int]) -> list[Column]:

@@ -108,6 +108,39 @@ def test_a_bound_that_was_not_finite_is_not_the_best(make_run: MakeRun) -> None:
     assert [row["elbo"] for row in rows] == ["-20.000*", "-", "-30.000"]
 
 
+def test_bounds_a_step_where_sequences_have_other_lengths(make_run: MakeRun) -> None:
+    def run(name: str, seed: int, macro: float) -> str:
+        steps = {"iwae_nats_per_step": -4.5 - seed, "iwae_nats_per_step_macro": macro}
+        own = {"nats_per_step_macro": -5.25} | steps
+        return make_run(name, settings={"seed": seed}, iwae=-18.0, iwae_num_samples=64, **own)
+
+    report = sections(
+        run("a_s0", 0, -4.25), run("a_s1", 1, -5.0), make_run("b", settings={"latent_size": 8})
+    )
+    text = comparison_report.text(report)
+    _, _, after = text.partition("Nats a step")
+    rows = table(after)
+    assert [row["elbo"] for row in rows] == ["-5.000*"] * 3
+    assert [row["iwae-64"] for row in rows] == ["-4.500*", "-5.500", "-"]
+    assert [row["elbo macro"] for row in rows] == ["-5.250*", "-5.250*", "-"]
+    assert [row["iwae-64 macro"] for row in rows] == ["-4.250*", "-5.000", "-"]
+    assert "| **-4.500** |" in comparison_report.markdown(report)
+    read = list(csv.DictReader(comparison_report.runs_csv(report).splitlines()))
+    assert [row["iwae-64_nats_per_step"] for row in read] == ["-4.5", "-5.5", ""]
+    assert [row["iwae-64_nats_per_step_macro"] for row in read] == ["-4.25", "-5.0", ""]
+    seeds = list(csv.DictReader(comparison_report.seeds_csv(report).splitlines()))
+    assert [row["iwae-64_nats_per_step_mean"] for row in seeds] == ["-5.0", ""]
+    assert [row["nats_per_step_macro_mean"] for row in seeds] == ["-5.25", ""]
+
+
+def test_no_bounds_a_step_where_lengths_are_equal_or_there_is_but_one(make_run: MakeRun) -> None:
+    equal = {"iwae_nats_per_step": -4.5, "iwae_nats_per_step_macro": -4.5}
+    one = make_run("one", iwae=-18.0, iwae_num_samples=64, **equal)
+    other = make_run("other", nats_per_step_macro=-5.25)
+    assert "Nats a step" not in comparison_report.text(sections(one))
+    assert "Nats a step" not in comparison_report.text(sections(other))
+
+
 def test_different_data_never_share_a_table(make_run: MakeRun) -> None:
     paths = [
         make_run("a", -20.0),
