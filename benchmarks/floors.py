@@ -30,6 +30,8 @@ from zforcing_tf.data.companding import inverse_mu_law
 Array = npt.NDArray[Any]
 Score = Callable[[Array], Array]
 """From one sequence [T, ...] to the log-likelihood of each step, [T] nats."""
+Sequences = Callable[[], Iterator[Array]]
+"""Those of a split, from the first one each time."""
 ORDER = 20
 BITS = "bits/sample"
 
@@ -55,21 +57,37 @@ def expanded(floors: dict[str, Score], bits: int) -> dict[str, Score]:
     return {f"{name}, not companded": companded(score) for name, score in floors.items()}
 
 
-def sound(train: Callable[[], Iterator[Array]]) -> dict[str, Score]:
+def sound(train: Sequences) -> dict[str, Score]:
     """Floors of frames [T, D] of consecutive samples."""
     size = next(train()).shape[1]
     moments, count = np.zeros((size + 1, size + 1)), 0
-    normal = np.zeros((ORDER + 1, ORDER + 1))
     for x in train():
         frames = np.concatenate([x, np.ones((len(x), 1))], axis=1).astype(np.float64)
         moments += frames.T @ frames
         count += len(x)
-        past = _with_past(x)
-        normal += past.T @ past
     mean = moments[-1, :-1] / count
     covariance = moments[:-1, :-1] / count - np.outer(mean, mean)
     covariance += 1e-6 * np.trace(covariance) / size * np.eye(size)
     precision, log_det = np.linalg.inv(covariance), np.linalg.slogdet(2 * math.pi * covariance)[1]
+
+    def full_covariance(x: Array) -> Array:
+        centred = x.astype(np.float64) - mean
+        distances = np.einsum("ti,ij,tj->t", centred, precision, centred)
+        return -0.5 * (distances + log_det)
+
+    return {
+        "samples by N(0, 1)": lambda x: -0.5 * (np.square(x) + math.log(2 * math.pi)).sum(axis=1),
+        "frames by a Gaussian": full_covariance,
+        **linear_prediction(train),
+    }
+
+
+def linear_prediction(train: Sequences) -> dict[str, Score]:
+    """Floors of frames [T, D] of consecutive samples, each predicted from those before it."""
+    normal = np.zeros((ORDER + 1, ORDER + 1))
+    for x in train():
+        past = _with_past(x)
+        normal += past.T @ past
     ridge = 1e-9 * np.trace(normal) * np.eye(ORDER)
     weights = np.linalg.solve(normal[1:, 1:] + ridge, normal[1:, 0])
     residuals = (_residuals(x, weights) for x in train())
@@ -77,11 +95,6 @@ def sound(train: Callable[[], Iterator[Array]]) -> dict[str, Score]:
         [(e.size, np.square(e).sum(), np.abs(e).sum()) for e in residuals], axis=0
     )
     variance, spread = squares / total, absolute / total
-
-    def full_covariance(x: Array) -> Array:
-        centred = x.astype(np.float64) - mean
-        distances = np.einsum("ti,ij,tj->t", centred, precision, centred)
-        return -0.5 * (distances + log_det)
 
     def predicted_gauss(x: Array) -> Array:
         e = _residuals(x, weights)
@@ -95,8 +108,6 @@ def sound(train: Callable[[], Iterator[Array]]) -> dict[str, Score]:
         return values.reshape(x.shape).sum(axis=1)
 
     return {
-        "samples by N(0, 1)": lambda x: -0.5 * (np.square(x) + math.log(2 * math.pi)).sum(axis=1),
-        "frames by a Gaussian": full_covariance,
         f"linear prediction, {ORDER} taps, Gauss": predicted_gauss,
         f"linear prediction, {ORDER} taps, Laplace": predicted_laplace,
     }
@@ -179,8 +190,8 @@ def main() -> None:
     else:
         floors = sound(lambda: sequences(data.train))
     if bits:
-        linear = sound(lambda: (inverse_mu_law(x, bits) for x in sequences(data.train)))
-        floors |= expanded({k: v for k, v in linear.items() if k.startswith("linear")}, bits)
+        linear = linear_prediction(lambda: (inverse_mu_law(x, bits) for x in sequences(data.train)))
+        floors |= expanded(linear, bits)
     for split in (data.validation, data.test):
         columns: dict[str, list[float]] = {"nats/sequence": [], "nats/step": [], "macro": []}
         if data.spec.kind == "symbol":

@@ -242,23 +242,19 @@ def _shared_name(names: Sequence[str]) -> str:
 
 
 def _numbers(results: dict[str, Any], scores: dict[str, Any]) -> dict[str, Number]:
-    numbers: dict[str, Number] = {}
+    numbers = {name: _number(scores, name) for name in OF_SPLIT}
     for bound in _BOUNDS:
         if bound in scores:
             # The elbo is a mean over samples, whose number does not change what it estimates.
             samples = "" if bound == "elbo" else f"-{scores.get(f'{bound}_num_samples', '?')}"
-            numbers[bound + samples] = _number(scores, bound)
-            numbers[bound + samples + STANDARD_ERROR] = _number(scores, bound + STANDARD_ERROR)
-            given, named = per_step(bound), per_step(bound + samples)
-            numbers |= {new: _number(scores, name) for new, name in zip(named, given, strict=True)}
-    numbers |= {name: _number(scores, name) for name in OF_SPLIT}
-    for bound in [
-        name for name in numbers if "_" not in name and name.partition("-")[0] in _BOUNDS
-    ]:
-        all_steps, mean = per_step(bound)
-        # Between sequences of one length the mean over them is that over all steps.
-        if math.isclose(numbers[mean] or 0.0, numbers[all_steps] or 0.0, rel_tol=1e-6):
-            numbers[mean] = None
+            name = bound + samples
+            numbers[name] = _number(scores, bound)
+            numbers[name + STANDARD_ERROR] = _number(scores, bound + STANDARD_ERROR)
+            all_steps, mean = (_number(scores, given) for given in per_step(bound))
+            # Between sequences of one length the mean over them is that over all steps.
+            if mean is not None and math.isclose(mean, all_steps or 0.0, rel_tol=1e-6):
+                mean = None
+            numbers |= zip(per_step(name), (all_steps, mean), strict=True)
     numbers |= {name: _number(results, name) for name in _OF_RUN}
     seconds, epochs = numbers.pop("seconds"), numbers["epochs"]
     numbers["seconds_per_epoch"] = seconds / epochs if seconds is not None and epochs else None

@@ -64,21 +64,23 @@ def run_columns(runs: Sequence[Run]) -> list[Column]:
 
 
 def per_step_columns(runs: Sequence[Run]) -> list[Column]:
-    """A row for each run: all bounds a step. None if there is no more to say than of the elbo."""
+    """A row for each run: all bounds a step. No columns if that says no more than of the elbo."""
     columns = [Column("run", "run", [run.name for run in runs])]
-    for names, suffix in zip(_per_step_names(runs), ("", " macro"), strict=True):
-        for name, bound in names.items():
-            columns.append(_numbers(name, bound + suffix, runs, mark_best=True))
+    for name, title in _per_step_titles(runs).items():
+        columns.append(_numbers(name, title, runs, mark_best=True))
     found = tables.filled(columns)
     several = [column for column in found if "-" in column.name]
     return found if any(column.name.endswith(MACRO) for column in several) else []
 
 
-def _per_step_names(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, str]]:
-    """Names of numbers, with the bound of each: over all steps, and macro."""
-    names = {bound: comparison.per_step(bound) for bound in comparison.bounds(runs)}
-    all_steps, macro = ({name[k]: bound for bound, name in names.items()} for k in (0, 1))
-    return all_steps, macro
+def _per_step_titles(runs: Sequence[Run]) -> dict[str, str]:
+    """Names of all bounds a step, and what people call them: over all steps first, then macro."""
+    bounds = comparison.bounds(runs)
+    return {
+        comparison.per_step(bound)[k]: bound + suffix
+        for k, suffix in enumerate(("", " macro"))
+        for bound in bounds
+    }
 
 
 def seed_columns(groups: Sequence[Group], more: bool = False) -> list[Column]:
@@ -104,7 +106,7 @@ def seed_columns(groups: Sequence[Group], more: bool = False) -> list[Column]:
     bounds = comparison.bounds(runs)
     names = [*bounds, *OF_SPLIT, "seconds_per_epoch"]
     if more:
-        names += [name for found in _per_step_names(runs) for name in found if name not in names]
+        names += [name for name in _per_step_titles(runs) if name not in names]
     for name in names:
         mean = [_statistic(group, name, statistics.fmean, 1) for group in groups]
         deviation = [_statistic(group, name, statistics.stdev, 2) for group in groups]
@@ -206,12 +208,12 @@ def panels(sections: Sequence[Section]) -> list[Panel]:
 
 def _kinds(groups: Sequence[Group]) -> list[str]:
     """The model and output of each group; further groups of the same are numbered."""
-    seen: collections.Counter[tuple[str, ...]] = collections.Counter()
+    seen: collections.Counter[str] = collections.Counter()
     found = []
     for group in groups:
         settings = group.runs[0].settings
         names = ("model", "emission", "autoregressive_emission")
-        kind = tuple(str(settings.get(name)) for name in names)
+        kind = ", ".join(str(settings.get(name)) for name in names)
         seen[kind] += 1
-        found.append(f"{', '.join(kind)}, {seen[kind]}")
+        found.append(f"{kind}, {seen[kind]}")
     return found

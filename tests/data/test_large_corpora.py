@@ -11,6 +11,7 @@ import pytest
 from tensorflow_datasets.core import shuffle
 
 from tests.data.recording_files import noise, write
+from tests.limits import files_of_at_most, limited
 from zforcing_tf.config import DataConfig
 from zforcing_tf.data import registry
 from zforcing_tf.data.prepared import ordered_key
@@ -73,16 +74,12 @@ def test_sorted_in_parts(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_open_files_are_allowed_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are sorted in as many files as there are, while recordings are opened."""
-    resource = pytest.importorskip("resource")
+    pytest.importorskip("resource")
     config = recordings(tmp_path / "source")
     monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 100)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = len(list(Path("/dev/fd").iterdir())) + 20
-    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
-    try:
+    with limited("NOFILE", few):
         assert prepared(config, tmp_path / "prepared").train.num_sequences == 48
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_sequences_are_called_as_their_files(tmp_path: Path) -> None:
@@ -100,18 +97,12 @@ def test_keys_go_up_and_fill_the_range() -> None:
 
 def test_no_room_for_the_sequences(tmp_path: Path) -> None:
     """The place is named, and nothing stays of what was written."""
-    resource = pytest.importorskip("resource")
     config = arrays(tmp_path / "source")
     data = prepared(config, tmp_path / "data")
     written = next((tmp_path / "data").rglob("*/train.values.npy")).parent
     shutil.rmtree(written)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
-    try:
-        with pytest.raises(OSError, match="File too large") as caught:
-            prepared(config, tmp_path / "data")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_of_at_most(500), pytest.raises(OSError, match="File too large") as caught:
+        prepared(config, tmp_path / "data")
     assert caught.value.filename == str(written)
     assert not list(written.parent.glob(f"*{written.name}*"))
     again = prepared(config, tmp_path / "data")

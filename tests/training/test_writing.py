@@ -2,7 +2,6 @@
 that can be known by then.
 """
 
-import contextlib
 import os
 import resource
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from tests.limits import files_of_at_most
 from zforcing_tf.config import to_flags_text
 from zforcing_tf.data.registry import load
 from zforcing_tf.errors import UserError
@@ -23,17 +23,6 @@ from zforcing_tf.training.summaries import Summaries
 from zforcing_tf.training.writing import GO_ON, writing
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@contextlib.contextmanager
-def files_of_at_most(size):
-    """A disk, so to speak, on which files cannot grow further; TensorFlow's own meet it too."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "summaries", "samples"])
