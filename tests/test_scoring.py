@@ -1,6 +1,7 @@
 """Bounds of splits: on models whose numbers can be worked out by hand, and whatever the batches."""
 
 import dataclasses
+import re
 import types
 
 import numpy as np
@@ -18,6 +19,7 @@ from zforcing_tf.scoring import (
     protocol,
     skipped_records,
     table,
+    table_per_step,
     tighter_bounds,
     with_other_bounds,
 )
@@ -162,6 +164,45 @@ def test_the_mean_over_sequences_is_shown_where_lengths_differ():
         "a         -8.000     -2.000           -2.000",
         "b         -8.000     -2.000           -2.250",
     ]
+
+
+def test_the_table_a_step_has_every_bound():
+    """Each by both averages where lengths differ, and as a perplexity of symbols."""
+    one = {"elbo": -8.0, "nats_per_step": -2.0, "nats_per_step_macro": -2.25}
+    assert table_per_step([("a", one)]) == ""
+    one |= {"iwae": -7.0, "iwae_num_samples": 4, "iwae_nats_per_step": -1.75}
+    one |= {"iwae_nats_per_step_macro": -2.0}
+    other = {"elbo": -8.0, "nats_per_step": -3.0, "nats_per_step_macro": -3.0}
+    lines = table_per_step([("a", one), ("b", other)]).splitlines()
+    assert [re.split("  +", line.strip()) for line in lines] == [
+        ["elbo nats/step", "iwae-4 nats/step", "elbo macro", "iwae-4 macro"],
+        ["a", "-2.000", "-1.750", "-2.250", "-2.000"],
+        ["b", "-3.000", "-", "-3.000", "-"],
+    ]
+    words = {"perplexity": np.exp(2.0), "nats_per_step": -2.0, "iwae_nats_per_step": -1.5}
+    lines = table_per_step([("a", {"iwae": -7.0, "iwae_num_samples": 25, **words})]).splitlines()
+    assert lines[0].endswith("  elbo perplexity  iwae-25 perplexity")
+    assert lines[1].split()[-2:] == ["7.389", "4.482"]
+
+
+def test_pieces_are_summed_over_what_they_are_pieces_of():
+    """In the mean over whole sequences; a piece that has no step to score adds nothing."""
+    data = split().cut(2)
+    found = evaluate(Recorder(), factory.spec("gaussian"), data, 3, seed=7)
+    counts = [-(-length // 2) for length in LENGTHS]
+    wholes = [-7.0 * count - length for count, length in zip(counts, LENGTHS, strict=True)]
+    assert found["num_sequences"] == sum(counts)
+    assert found["elbo_whole"] == pytest.approx(np.mean(wholes))
+    error = np.std(wholes, ddof=1) / len(wholes) ** 0.5
+    assert found["elbo_whole_standard_error"] == pytest.approx(error)
+    assert "elbo_whole" not in evaluate(Recorder(), factory.spec("gaussian"), split(), 3)
+    assert "elbo_whole" not in evaluate(Recorder(), factory.spec("gaussian"), split().cut(5), 3)
+    again = evaluate(Recorder(), factory.spec("gaussian"), split().cut(4).cut(2), 3, seed=7)
+    assert again == found
+    model = factory.build("gaussian", model="rnn")
+    elbo = evaluate(model, factory.spec("gaussian"), data, 4)
+    tighter = tighter_bounds(model, data, 4, ["iwae"], 2)
+    assert tighter["iwae_whole"] == pytest.approx(elbo["elbo_whole"], rel=1e-6)
 
 
 def test_tighter_bounds_have_both_means_over_steps():

@@ -13,16 +13,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from zforcing_tf import config
+from zforcing_tf.data import identity
+from zforcing_tf.data.spec import SPLIT_NAMES
 from zforcing_tf.errors import UserError
 from zforcing_tf.settings import as_text
-from zforcing_tf.tables import MACRO
+from zforcing_tf.tables import MACRO, WHOLE
 from zforcing_tf.training.history import History
+from zforcing_tf.training.json_files import read_json
 from zforcing_tf.training.run_directory import RunDirectory
 
 Number: TypeAlias = int | float | None
 
 STANDARD_ERROR = "_standard_error"
-OF_SPLIT = ("nats_per_step", MACRO, "bits_per_dim", "perplexity", "kl_per_step", "active_units")
+OF_SPLIT = (
+    *(f"elbo{WHOLE}", "nats_per_step", MACRO, "bits_per_dim", "perplexity"),
+    *("kl_per_step", "active_units"),
+)
 """What `results.json` says of a split besides its bounds."""
 _OF_RUN = ("parameters", "seconds", "epochs", "best_epoch")
 _BOUNDS = ("elbo", "iwae", "fivo")
@@ -36,10 +42,12 @@ class Run:
         name: the path that was given.
         data: settings that say what the data is, by name.
         settings: all other settings, by name.
+        content: what its data was found to hold, by split; None if that is not known.
         num_sequences: how many the split has; None if it is not known.
         numbers: results by name. That of a bound says its number of samples, as in `iwae-64`;
             beside it are its standard error, `iwae-64_standard_error`, and what it is a step, over
-            all steps and as the mean over sequences, by the names of `per_step`.
+            all steps and as the mean over sequences, by the names of `per_step`, and of symbols
+            the perplexity.
         history: rows of `history.csv`; none if it is missing.
         warnings: what a reader of the numbers has to know.
     """
@@ -47,6 +55,7 @@ class Run:
     name: str
     data: dict[str, Any]
     settings: dict[str, Any]
+    content: dict[str, Any] | None
     num_sequences: Number
     numbers: dict[str, Number]
     history: list[dict[str, float]]
@@ -140,8 +149,8 @@ def read(path: str, split: str) -> Run:
     run = RunDirectory(path)
     sections = run.read_settings()
     data = {k: v for k, v in sections.pop("data").items() if k not in config.resumable()}
-    # How training takes whole sequences apart; what is scored is the same.
-    of_training = ["carry_state", "forget_probability"] + ["chunk_length"] * (
+    # What training takes of the data, and how; what is scored is the same.
+    of_training = ["carry_state", "forget_probability", "train_sequences"] + ["chunk_length"] * (
         not data["chunk_evaluation"]
     )
     sections["chunks"] = {name: data.pop(name) for name in of_training}
@@ -164,11 +173,20 @@ def read(path: str, split: str) -> Run:
         name=path,
         data=data,
         settings={k: v for entries in sections.values() for k, v in entries.items()},
+        content=_content(run),
         num_sequences=num_sequences,
         numbers=numbers,
         history=history,
         warnings=_warnings(path, results, scores, history),
     )
+
+
+def _content(run: RunDirectory) -> dict[str, Any] | None:
+    try:
+        content = read_json(run.data).get(identity.CONTENT) if run.data.exists() else None
+    except UserError as error:
+        raise UserError(f"{run.data} cannot be used: {error}; move it away") from error
+    return content if isinstance(content, dict) else None
 
 
 def bounds(runs: Sequence[Run]) -> list[str]:
@@ -193,6 +211,11 @@ def per_step(bound: str) -> tuple[str, str]:
     return f"{before}nats_per_step", before + MACRO
 
 
+def perplexity(bound: str) -> str:
+    """Name of the perplexity by one of `bounds`."""
+    return "perplexity" if bound == "elbo" else f"{bound}_perplexity"
+
+
 def arrange(runs: Sequence[Run], split: str) -> list[Section]:
     """Sections of runs with the same data, in which runs that differ only in seed are together.
 
@@ -201,18 +224,47 @@ def arrange(runs: Sequence[Run], split: str) -> list[Section]:
         split: named in the headings.
     """
     sections = []
-    for same in _alike(runs, lambda run: [run.data, run.num_sequences]):
-        first = same[0]
-        differ = [k for k in first.data if len({str(run.data.get(k)) for run in runs}) > 1]
-        parts = [str(first.data["dataset"])]
-        parts += [f"{k}={as_text(first.data[k])}" for k in differ if k != "dataset"]
-        sections.append(Section(", ".join(parts), split, first.num_sequences, _groups(same)))
+    for called_alike in _alike(runs, lambda run: [run.data, run.num_sequences]):
+        several = _of_same_frames(called_alike, [split])
+        for same in several:
+            first = same[0]
+            differ = [k for k in first.data if len({str(run.data.get(k)) for run in runs}) > 1]
+            parts = [str(first.data["dataset"])]
+            parts += [f"{k}={as_text(first.data[k])}" for k in differ if k != "dataset"]
+            if len(several) > 1:
+                parts.append(f"as of {first.name}")
+            sections.append(Section(", ".join(parts), split, first.num_sequences, _groups(same)))
     return sections
+
+
+def _of_same_frames(runs: Sequence[Run], splits: Sequence[str]) -> list[list[Run]]:
+    """The runs by the frames of some splits, in the order of the first of each.
+
+    Runs of which these are not known are taken for runs of the same, unless there are several.
+    """
+    found: list[list[Run]] = []
+    unknown = [run for run in runs if run.content is None]
+    for run in runs:
+        if run.content is not None:
+            for same in found:
+                if identity.same_frames(same[0].content or {}, run.content, splits):
+                    same.append(run)
+                    break
+            else:
+                found.append([run])
+    if not unknown:
+        return found
+    if len(found) > 1:
+        return [*found, unknown]
+    return [list(runs)]
 
 
 def _groups(runs: Sequence[Run]) -> list[Group]:
     ignored = config.resumable() | {"seed"}
-    alike = _alike(runs, lambda run: {k: v for k, v in run.settings.items() if k not in ignored})
+    called_alike = _alike(
+        runs, lambda run: {k: v for k, v in run.settings.items() if k not in ignored}
+    )
+    alike = [same for some in called_alike for same in _of_same_frames(some, SPLIT_NAMES)]
     labels = [_shared_name([run.name for run in same]) for same in alike]
     taken = collections.Counter(labels)
     for i, same in enumerate(alike):
@@ -255,6 +307,8 @@ def _numbers(results: dict[str, Any], scores: dict[str, Any]) -> dict[str, Numbe
             if mean is not None and math.isclose(mean, all_steps or 0.0, rel_tol=1e-6):
                 mean = None
             numbers |= zip(per_step(name), (all_steps, mean), strict=True)
+            if "perplexity" in scores and samples and all_steps is not None:
+                numbers[perplexity(name)] = math.exp(-all_steps)
     numbers |= {name: _number(results, name) for name in _OF_RUN}
     seconds, epochs = numbers.pop("seconds"), numbers["epochs"]
     numbers["seconds_per_epoch"] = seconds / epochs if seconds is not None and epochs else None

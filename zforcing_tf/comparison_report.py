@@ -57,10 +57,23 @@ def run_columns(runs: Sequence[Run]) -> list[Column]:
     for bound in bounds:
         columns.append(_numbers(bound, bound, runs, mark_best=True))
         columns.append(_numbers(bound + STANDARD_ERROR, _SPREAD, runs))
-    for name in (*OF_SPLIT, "parameters", "seconds_per_epoch", "epochs", "best_epoch"):
+    for name, title in _titles(runs).items():
+        columns.append(_numbers(name, title, runs))
+    for name in ("parameters", "seconds_per_epoch", "epochs", "best_epoch"):
         columns.append(_numbers(name, _TITLES[name], runs))
     columns.append(Column("seed", "seed", [str(run.settings["seed"]) for run in runs]))
     return tables.filled(columns)
+
+
+def _titles(runs: Sequence[Run]) -> dict[str, str]:
+    """Names of what is said of a split besides bounds, with a perplexity by each bound."""
+    found = {}
+    for name in OF_SPLIT:
+        found[name] = _TITLES[name]
+        if name == "perplexity":
+            for bound in comparison.bounds(runs):
+                found.setdefault(comparison.perplexity(bound), f"{name} {bound}")
+    return found
 
 
 def per_step_columns(runs: Sequence[Run]) -> list[Column]:
@@ -104,13 +117,13 @@ def seed_columns(groups: Sequence[Group], more: bool = False) -> list[Column]:
     ]
     runs = [run for group in groups for run in group.runs]
     bounds = comparison.bounds(runs)
-    names = [*bounds, *OF_SPLIT, "seconds_per_epoch"]
+    titles = {bound: bound for bound in bounds} | _titles(runs)
+    titles["seconds_per_epoch"] = _TITLES["seconds_per_epoch"]
     if more:
-        names += [name for name in _per_step_titles(runs) if name not in names]
-    for name in names:
+        titles |= {k: title for k, title in _per_step_titles(runs).items() if k not in titles}
+    for name, title in titles.items():
         mean = [_statistic(group, name, statistics.fmean, 1) for group in groups]
         deviation = [_statistic(group, name, statistics.stdev, 2) for group in groups]
-        title = name if name in bounds else _TITLES.get(name, name)
         columns.append(Column(f"{name}_mean", title, mean, mark_best=name in bounds))
         columns.append(Column(f"{name}_standard_deviation", _SPREAD, deviation))
     return tables.filled(columns)

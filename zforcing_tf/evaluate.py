@@ -105,14 +105,17 @@ def main() -> int:
             "more, such as 64"
         )
     from zforcing_tf import diagnostics
-    from zforcing_tf.scoring import table
+    from zforcing_tf.scoring import table, table_per_step
 
     found = [_evaluated(path, tighter) for path in given.run_dir]
     samples = f", {given.num_samples} samples" if given.num_samples > 1 and not tighter else ""
     # Scores of other pieces are other quantities: a table each.
     for protocol in dict.fromkeys(one.protocol for one in found):
         print(f"{given.split} data, {given.checkpoint} epoch{samples}{protocol}:")
-        print(table([(one.path, one.shown) for one in found if one.protocol == protocol]))
+        rows = [(one.path, one.shown) for one in found if one.protocol == protocol]
+        print(table(rows))
+        if per_step := table_per_step(rows):
+            print(f"\n{per_step}")
     diagnosed = [(one.path, one.diagnostics) for one in found if one.diagnostics is not None]
     if diagnosed:
         print(f"\n{diagnostics.EXPLANATION}")

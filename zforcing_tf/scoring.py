@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from zforcing_tf.metrics import ActiveUnits, bits_per_dim
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.resampling import DEFAULT, Resampling
 from zforcing_tf.sequence_model import SequenceModel
-from zforcing_tf.tables import MACRO
+from zforcing_tf.tables import MACRO, WHOLE
 from zforcing_tf.training.distribution import ALONE, Team
 
 _NUMBERS_AT_ONCE = 2**28
@@ -58,7 +58,8 @@ def evaluate(
         Numbers by name: `elbo` nats per sequence with its standard error over sequences,
         `nats_per_step` (sum over sequences by sum of their steps), `nats_per_step_macro` (mean
         over sequences of what each has a step), `kl_per_step`, `active_units`, and by the kind of
-        data `bits_per_dim` or `perplexity`.
+        data `bits_per_dim` or `perplexity`. Where the sequences are pieces of longer ones, also
+        `elbo_whole`, the sum over the pieces of each, in the mean over these.
     """
     active_units = ActiveUnits()
     scored, steps = scored_steps(model, split)
@@ -86,7 +87,7 @@ def evaluate(
         "num_sequences": len(scored),
         "num_samples": num_samples,
         "seed": seed,
-        **_mean_and_error("elbo", elbo),
+        **_bound("elbo", elbo, split, scored),
         **_per_step(elbo, steps),
         "kl_per_step": kl / num_steps,
     }
@@ -127,8 +128,8 @@ def tighter_bounds(
 
     Returns:
         For each bound `<name>`, nats per sequence, `<name>_standard_error` over sequences,
-        `<name>_num_samples`, and as of `evaluate` `<name>_nats_per_step` and
-        `<name>_nats_per_step_macro`.
+        `<name>_num_samples`, and as of `evaluate` `<name>_nats_per_step`,
+        `<name>_nats_per_step_macro`, and of pieces `<name>_whole`.
     """
     rows = max(1, batch_size // num_samples) if model.cell.latent_size else batch_size
     scored, steps = scored_steps(model, split)
@@ -148,7 +149,7 @@ def tighter_bounds(
     results: dict[str, Any] = {}
     for name, values in found.items():
         results |= {
-            **_mean_and_error(name, bound := team.sum(values)),
+            **_bound(name, bound := team.sum(values), split, scored),
             f"{name}_num_samples": num_samples,
             **{f"{name}_{key}": value for key, value in _per_step(bound, steps).items()},
         }
@@ -173,6 +174,21 @@ def with_other_bounds(
     earlier = known.get(name, {})
     same = all(earlier.get(key) == numbers[key] for key in ("step", "checkpoint"))
     return {**earlier, **numbers} if same else dict(numbers)
+
+
+def _bound(
+    name: str, bound: npt.NDArray[np.float64], split: Split, scored: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    """Of the sequences `scored` of a split; and of what they are pieces of, if they are pieces.
+
+    Pieces that are scored each by itself are summed over a recording by the released evaluation of
+    Z-Forcing on TIMIT (`eval_timit.py` of sordonia/zforcing).
+    """
+    found = _mean_and_error(name, bound)
+    if split.wholes is not None:
+        _, place = np.unique(split.wholes[scored], return_inverse=True)
+        found |= _mean_and_error(name + WHOLE, np.bincount(place, bound).astype(np.float64))
+    return found
 
 
 def _mean_and_error(name: str, bound: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -243,20 +259,60 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
         for name, title in tables.TITLES.items()
         if name != MACRO or any(_differs(row) for _, row in rows)
     ]
-    tighter = {
-        (bound, row[f"{bound}_num_samples"])
-        for _, row in rows
-        for bound in ("iwae", "fivo")
-        if bound in row
-    }
     # Bounds of different numbers of samples are different quantities: a column each.
-    for bound, count in sorted(tighter):
-        values = [
-            row[bound] if row.get(f"{bound}_num_samples") == count else None for _, row in rows
-        ]
+    for bound, count in _tighter(rows):
+        values = [_of(row, bound, count, bound) for _, row in rows]
         numbers.insert(2, tables.Column(f"{bound}-{count}", f"{bound}-{count}", values))
     labels = tables.Column("run", "", [label for label, _ in rows])
     return tables.as_text([labels, *tables.filled(numbers)])
+
+
+def table_per_step(rows: list[tuple[str, dict[str, Any]]]) -> str:
+    """Every bound a step, and of symbols the perplexity by each; empty if there is but the elbo.
+
+    Args:
+        rows: as of `table`, with the numbers of `tighter_bounds`.
+    """
+    tighter = _tighter(rows)
+    if not tighter:
+        return ""
+    bounds = [("elbo", 0), *reversed(tighter)]
+    columns = [tables.Column("run", "", [label for label, _ in rows])]
+
+    def add(title: str, key: str, value: Callable[[float], float]) -> None:
+        for bound, count in bounds:
+            name = f"{bound}-{count}" if count else bound
+            found = [
+                _of(row, bound, count, key if not count else f"{bound}_{key}") for _, row in rows
+            ]
+            values = [None if number is None else value(number) for number in found]
+            columns.append(tables.Column(name, f"{name}{title}", values))
+
+    add(" nats/step", "nats_per_step", float)
+    if any(_differs(row) for _, row in rows):
+        add(" macro", MACRO, float)
+    if any("perplexity" in row for _, row in rows):
+        add(" perplexity", "nats_per_step", lambda nats: math.exp(-nats))
+    return tables.as_text(columns)
+
+
+def _tighter(rows: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, int]]:
+    """Which bounds of how many samples any row has."""
+    return sorted(
+        {
+            (bound, row[f"{bound}_num_samples"])
+            for _, row in rows
+            for bound in ("iwae", "fivo")
+            if bound in row
+        }
+    )
+
+
+def _of(row: Mapping[str, Any], bound: str, count: int, key: str) -> float | None:
+    """A number of a bound, if it is of so many samples; 0: of the elbo, of any number."""
+    if count and row.get(f"{bound}_num_samples") != count:
+        return None
+    return row.get(key)
 
 
 def _differs(row: Mapping[str, Any]) -> bool:

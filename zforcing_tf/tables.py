@@ -9,9 +9,13 @@ from typing import TypeAlias
 Value: TypeAlias = str | int | float | None
 
 MACRO = "nats_per_step_macro"
+WHOLE = "_whole"
+"""Ends the name of a bound of all pieces of a sequence together, where pieces are scored."""
 TITLES = {
     "elbo": "nats/sequence",
     "elbo_standard_error": "+-",
+    f"elbo{WHOLE}": "nats/whole",
+    f"elbo{WHOLE}_standard_error": "+- whole",
     "nats_per_step": "nats/step",
     MACRO: "nats/step macro",
     "bits_per_dim": "bits/dim",

@@ -19,6 +19,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         name: str,
         elbo: float | None = -20.0,
         settings: dict[str, Any] | None = None,
+        content: dict[str, float] | None = None,
         **scores: Any,
     ) -> str:
         run = tmp_path / name
@@ -53,6 +54,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             "test": {key: value for key, value in test.items() if value != "absent"},
         }
         (run / "results.json").write_text(json.dumps(results))
+        if content is not None:
+            found = {split: {"steps": 720, "sum": value} for split, value in content.items()}
+            (run / "data.json").write_text(json.dumps({"name": name, "content": found}))
         history = History(run / "history.csv")
         for epoch, bound in enumerate((-90.0, -25.0, -20.0, -21.0), 1):
             history.append(epoch, 45 * epoch, {"elbo": bound + 1}, {"elbo": bound})

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,19 @@ def test_symbols_have_a_perplexity(make_run: MakeRun) -> None:
     row = table(comparison_report.text(sections(path)))[0]
     assert row["perplexity"] == "2.500"
     assert "bits/dim" not in row
+
+
+def test_symbols_have_a_perplexity_by_each_bound(make_run: MakeRun) -> None:
+    words = {"bits_per_dim": "absent", "perplexity": 64.0}
+    tighter = {"iwae": -18.0, "iwae_num_samples": 25, "iwae_nats_per_step": -math.log(48.0)}
+    report = sections(
+        make_run("a_s0", **words, **tighter), make_run("a_s1", settings={"seed": 1}, **words)
+    )
+    rows = table(comparison_report.text(report))
+    assert [row["perplexity"] for row in rows] == ["64.000", "64.000"]
+    assert [row["perplexity iwae-25"] for row in rows] == ["48.000", "-"]
+    read = list(csv.DictReader(comparison_report.runs_csv(report).splitlines()))
+    assert float(read[0]["iwae-25_perplexity"]) == pytest.approx(48.0)
 
 
 def test_bounds_of_different_numbers_of_samples_have_different_columns(make_run: MakeRun) -> None:
@@ -167,6 +181,27 @@ def test_different_data_never_share_a_table(make_run: MakeRun) -> None:
     read = list(csv.DictReader(comparison_report.runs_csv(report).splitlines()))
     assert [row["num_sequences"] for row in read] == ["180", "180", "180", "100"]
     assert read[2]["data"] == "digits, rows_per_step=1"
+
+
+def test_other_frames_under_the_same_name_never_share_a_table(make_run: MakeRun) -> None:
+    """As of two files of one name, or of one that was changed between runs."""
+    own = {"train": 0.5, "validation": 0.25, "test": 0.125}
+    a = make_run("a_s0", content=own)
+    b = make_run("b", content={**own, "test": 0.75}, settings={"seed": 1})
+    c = make_run("a_s1", content={**own, "test": 0.125001}, settings={"seed": 1})
+    d = make_run("d", content={**own, "train": 3.0}, settings={"seed": 2})
+    report = sections(a, b, c, d)
+    assert [section.heading for section in report] == [
+        f"digits, as of {a}: test data, 180 sequences",
+        f"digits, as of {b}: test data, 180 sequences",
+    ]
+    # The last digits differ from machine to machine; trained on other frames is no further seed.
+    assert [[r.name for r in group.runs] for group in report[0].groups] == [[a, c], [d]]
+    assert [run.name for run in report[1].runs] == [b]
+    # Without data.json, as in results that were sent: the same, if there is but one.
+    unknown = make_run("unknown")
+    assert len(sections(unknown, a, c)) == 1
+    assert [[run.name for run in s.runs] for s in sections(unknown, a, b)] == [[a], [b], [unknown]]
 
 
 def test_pieces_are_not_compared_with_whole_sequences(make_run: MakeRun) -> None:

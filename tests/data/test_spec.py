@@ -83,6 +83,19 @@ def test_from_padded_inverts_padded_whatever_the_padding() -> None:
     np.testing.assert_array_equal(again.lengths, split.lengths)
 
 
+def test_pieces_know_what_they_are_pieces_of() -> None:
+    split = make_split()
+    assert split.cut(3).wholes is None
+    pieces = split.cut(2)
+    assert pieces.lengths.tolist() == [2, 1, 2, 1]
+    assert pieces.wholes is not None and pieces.wholes.tolist() == [0, 1, 2, 2]
+    again = pieces.cut(1)
+    assert again.wholes is not None and again.wholes.tolist() == [0, 0, 1, 2, 2, 2]
+    first = pieces.first(3)
+    assert first.wholes is not None and first.wholes.tolist() == [0, 1, 2]
+    assert first.values.tolist() == split.values[:5].tolist()
+
+
 def test_split_by_name() -> None:
     splits = [
         dataclasses.replace(make_split(), name=name) for name in ("train", "validation", "test")

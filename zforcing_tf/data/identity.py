@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,13 @@ def differences(trained: Mapping[str, Any], found: Mapping[str, Any]) -> list[st
     # A split of other length has another sum: one of them is enough to say.
     names = [n for n in names if not (n.endswith(" sum") and n[:-3] + "steps" in names)]
     return [_in_words(name, before.get(name), now.get(name)) for name in names]
+
+
+def same_frames(one: Mapping[str, Any], other: Mapping[str, Any], splits: Sequence[str]) -> bool:
+    """Whether the `CONTENT` of two descriptions is the same in some splits."""
+    return all(
+        not differences({CONTENT: {k: one.get(k)}}, {CONTENT: {k: other.get(k)}}) for k in splits
+    )
 
 
 def _content(split: Split) -> dict[str, Any]:

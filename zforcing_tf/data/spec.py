@@ -107,6 +107,7 @@ class Split:
       decode: from rows of `values` to frames, if they are no frames yet.
       limits: least and greatest number of all frames, if that is known without reading them.
       names: of the sequences, such as the files that they were read from; empty if they have none.
+      wholes: `[N] int32`, if the sequences are pieces of longer ones: of which, counted from 0.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Split:
     decode: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None
     limits: tuple[float, float] | None = None
     names: tuple[str, ...] = ()
+    wholes: npt.NDArray[np.int32] | None = None
 
     def title(self, sequence: int) -> str:
         """What messages call a sequence, which is counted from 0."""
@@ -182,6 +184,19 @@ class Split:
         values = np.concatenate([frames for _, frames in self.blocks()])
         return dataclasses.replace(self, values=values, decode=None)
 
+    def first(self, count: int) -> Split:
+        """Its first `count` sequences, of which there must be as many."""
+        lengths = self.lengths[:count]
+        rows = int(np.sum(lengths, dtype=np.int64))
+        wholes = None if self.wholes is None else self.wholes[:count]
+        return dataclasses.replace(
+            self,
+            values=self.values[:rows],
+            lengths=lengths,
+            names=self.names[:count],
+            wholes=wholes,
+        )
+
     def cut(self, chunk_length: int) -> Split:
         """The same frames as more sequences: each cut into pieces of `chunk_length` steps.
 
@@ -192,7 +207,13 @@ class Split:
             np.array([chunk_length] * count + [left] * (left > 0), np.int32)
             for count, left in zip(whole.tolist(), rest.tolist(), strict=True)
         ]
-        return dataclasses.replace(self, lengths=np.concatenate(pieces), names=())
+        counts = [len(lengths) for lengths in pieces]
+        wholes = self.wholes
+        if max(counts) > 1:
+            own = np.arange(len(counts), dtype=np.int32) if wholes is None else wholes
+            wholes = np.repeat(own, counts)
+        lengths = np.concatenate(pieces)
+        return dataclasses.replace(self, lengths=lengths, names=(), wholes=wholes)
 
     @classmethod
     def from_padded(cls, name: str, x: npt.NDArray[Any], lengths: npt.NDArray[np.int32]) -> Split:
