@@ -49,6 +49,9 @@ class DataConfig(Section):
     )
     lower_case: bool = setting(True, "Whether text is turned into lower case.")
     steps_per_beat: float = setting(2.0, "Steps of music in a beat of a MIDI file.", above=0)
+    train_sequences: int = setting(
+        0, "Trains on so many sequences, the first of the training data; 0: on all.", minimum=0
+    )
     chunk_length: int = setting(
         0,
         "Steps of the pieces into which training cuts its sequences; 0: whole sequences.",

@@ -58,6 +58,21 @@ def test_max_length_is_the_flag() -> None:
         registry.load(DataConfig(dataset="linear_gaussian", max_length=29))
 
 
+def test_part_of_the_training_data() -> None:
+    """The first sequences; nothing else changes."""
+    whole = registry.load(DataConfig(dataset="linear_gaussian"))
+    part = registry.load(DataConfig(dataset="linear_gaussian", train_sequences=7))
+    np.testing.assert_array_equal(part.train.lengths, whole.train.lengths[:7])
+    np.testing.assert_array_equal(part.train.padded([6])[0], whole.train.padded([6])[0])
+    assert part.train.num_frames == len(part.train.values)
+    assert part.spec == whole.spec
+    np.testing.assert_array_equal(part.test.values, whole.test.values)
+    count = whole.train.num_sequences
+    message = f"--train_sequences={count + 1}, but dataset 'linear_gaussian' has {count:,} to train"
+    with pytest.raises(UserError, match=message):
+        registry.load(DataConfig(dataset="linear_gaussian", train_sequences=count + 1))
+
+
 def test_importing_and_loading_needs_no_tensorflow() -> None:
     program = (
         "import sys; from zforcing_tf.config import DataConfig; from zforcing_tf.data import "

@@ -31,6 +31,7 @@ FAMILIES = {
     "mnist": "binarized_mnist",
     "mnist_pixels": "mnist",
     "mnist_rows": "mnist",
+    "mnist_subset": "mnist",
     "muse": "piano_roll",
     "nottingham": "piano_roll",
     "piano": "piano_roll",

@@ -40,6 +40,8 @@ def dataset_names() -> tuple[str, ...]:
 def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
     """Loads and checks the dataset `config.dataset`, generating it on first use if need be.
 
+    What the whole training data decides, such as the scale of sound, a part of it does not change.
+
     Args:
       config: which data.
       data_dir: in place of `config.data_dir`, unless it is None.
@@ -60,6 +62,14 @@ def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
         )
     dataset: Dataset = importlib.import_module(module).load(config)
     validate(dataset, config.max_length)
+    if config.train_sequences:
+        given = dataset.train.num_sequences
+        if config.train_sequences > given:
+            raise UserError(
+                f"--train_sequences={config.train_sequences}, but dataset {dataset.spec.name!r} "
+                f"has {given:,} to train on: give fewer, or 0 for all"
+            )
+        dataset = dataclasses.replace(dataset, train=dataset.train.first(config.train_sequences))
     if config.chunk_evaluation:
         validation, test = (s.cut(config.chunk_length) for s in dataset.splits[1:])
         dataset = dataclasses.replace(dataset, validation=validation, test=test)
