@@ -25,11 +25,13 @@ class BadRecordError(UserError):
     Args:
         path: of the file.
         reason: goes on after its name; also an attribute.
-        advice: what to do, the end of the sentence.
+        advice: what to do; that the flag is there is said after it.
     """
 
     def __init__(
         self, path: os.PathLike[str], reason: str, advice: str = "leave it out, or mend it"
     ) -> None:
-        super().__init__(f"{os.fspath(path)} {reason}: {advice}")
+        super().__init__(
+            f"{os.fspath(path)} {reason}: {advice}; --skip_bad_records goes on without such files"
+        )
         self.reason = reason

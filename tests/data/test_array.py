@@ -224,7 +224,7 @@ def test_no_sequence_is_left(tmp_path: Path) -> None:
             {"train_lengths": np.array([2, 6, 1])},
             r"'train_lengths' of .* sequence 1 has 6 steps, bu",
         ),
-        ({"train_lengths": np.array([2, 0, 1])}, "says that sequence 1 has 0 steps: leave out wha"),
+        ({"train_lengths": np.array([2, 0, 1])}, "says that sequence 1 has 0 steps: give the ste"),
         (
             {"train_lengths": np.array([2, 1])},
             r"has 2 lengths that sum to 3, but .*\[3, 5, 2\]: giv",
@@ -369,6 +369,40 @@ def test_sequences_that_can_be_used_are_divided_by_rule(tmp_path: Path) -> None:
     x[2, 1] = np.nan
     with pytest.raises(UserError, match="holds 2 sequences that can be used, of 10: give at least"):
         load(path, {"x": x}, skip_bad_records=True)
+
+
+@pytest.mark.parametrize("wrong", [0, 6, -1])
+def test_lengths_that_cannot_be_are_left_out(tmp_path: Path, wrong: int) -> None:
+    arrays = splits(train_lengths=np.array([2, wrong, 1]))
+    path = tmp_path / "mine.npz"
+    with pytest.raises(UserError, match="sequence 1 has .* left out with --skip_bad_records"):
+        load(path, arrays)
+    dataset = load(path, arrays, skip_bad_records=True)
+    assert dataset.train.lengths.tolist() == [2, 1]
+    np.testing.assert_allclose(dataset.train.values[2], arrays["train"][2, 0], rtol=1e-6)
+    (skipped,) = dataset.skipped
+    assert f"says that sequence 1 has {wrong} steps" in skipped
+
+
+def test_sequences_of_no_steps_among_joined_ones_are_left_out(tmp_path: Path) -> None:
+    arrays = {"x": numbers(12, 3), "x_lengths": np.array([3, 0, 4, 5])}
+    with pytest.raises(UserError, match="'x_lengths' of .* says that sequence 1 has 0 steps"):
+        load(tmp_path / "mine.npz", arrays)
+    dataset = load(tmp_path / "mine.npz", arrays, skip_bad_records=True)
+    lengths = [length for split in dataset.splits for length in split.lengths.tolist()]
+    assert sorted(lengths) == [3, 4, 5] and len(dataset.skipped) == 1
+
+
+def test_symbols_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
+    arrays = {"x": np.arange(12).reshape(3, 4)}
+    with pytest.raises(UserError) as error:
+        load(tmp_path / "mine.npz", arrays, vocabulary_size=11)
+    assert str(error.value) == (
+        "dataset 'array/mine' holds the symbol 11, so that there are 12 with 0, but "
+        "--vocabulary_size=11: give as many, if these are symbols; quantities are given as "
+        "floating-point numbers"
+    )
+    assert load(tmp_path / "mine.npz", arrays, vocabulary_size=12).spec.frame_size == 12
 
 
 def test_what_is_in_two_splits_is_said(tmp_path: Path) -> None:

@@ -132,6 +132,12 @@ def test_resampled(folders: Path) -> None:
     np.testing.assert_array_equal(rows(as_they_are)[2][0], frames(noise(30, 5)))
     assert as_they_are.spec.sound is not None
     assert as_they_are.spec.sound.sample_rate == RATE
+    assert not any("resampling" in note for note in (*as_they_are.notes, *dataset.notes))
+    for _ in range(2):  # prepared, and read again
+        assert load(folders, sample_rate=2 * RATE).notes[-1] == (
+            f"audio_folder/{folders.name}: 5 recordings of {RATE} samples a second made {2 * RATE} "
+            f"by resampling, with nothing above {RATE // 2} Hz"
+        )
 
 
 def test_frame_size(folders: Path) -> None:
@@ -163,8 +169,8 @@ def test_copies(folders: Path) -> None:
     with pytest.raises(UserError) as error:
         load(folders)
     assert str(error.value) == (
-        f"{folders}/test/z.wav is a copy of {folders}/train/a.wav: remove one of them, or leave "
-        "copies out with --skip_bad_records"
+        f"{folders}/test/z.wav is a copy of {folders}/train/a.wav: remove one of them; "
+        "--skip_bad_records goes on without such files"
     )
     dataset = load(folders, skip_bad_records=True)
     assert dataset.test.num_sequences == 1
@@ -255,8 +261,13 @@ def test_nothing_left_of_a_split(folders: Path) -> None:
 
 
 def test_all_shorter_than_a_frame(folders: Path) -> None:
-    with pytest.raises(UserError, match="split 'validation' .* has no sequence of at least one st"):
+    with pytest.raises(UserError) as error:
         load(folders, frame_size=41)
+    assert str(error.value) == (
+        "split 'validation' of dataset 'audio_folder' has no sequence of at least one step "
+        "(Dev/c.wav): a step is 41 samples at 16000 a second, so give longer recordings in it, "
+        "take away those that are shorter if it was divided by rule, or make --frame_size less"
+    )
 
 
 def test_silence(folders: Path) -> None:
@@ -315,7 +326,12 @@ def test_joined_arrays(tmp_path: Path) -> None:
     assert dataset.spec.name == "audio_folder/digits"
     twice = load(tmp_path / "digits.npz", sample_rate=16000)
     np.testing.assert_array_equal(rows(twice)[2][0], frames(resampled(noise(30, 2), 8000, 16000)))
+    assert twice.notes[-1] == (
+        "audio_folder/digits: 4 recordings of 8000 samples a second made 16000 by resampling, with "
+        "nothing above 4000 Hz"
+    )
     as_they_are = load(tmp_path / "digits.npz", sample_rate=0)
+    assert not as_they_are.notes
     assert as_they_are.spec.sound is not None
     assert as_they_are.spec.sound.sample_rate == 8000
 
@@ -341,7 +357,7 @@ def test_tables(tmp_path: Path) -> None:
         ({"length": np.array([-10, 50, 30, 30])}, "length of .* does not fit its 100 samples"),
         ({"split": np.array([0, 1, 2, 3])}, "split of .* is not 0, 1 or 2 for each of 4"),
         ({"split": np.array([0, 1, 0, 0])}, "has no recording of split 'test': give at least"),
-        ({"length": np.array([0, 30, 30, 40])}, "recording 0 of .* has no samples: leave it out"),
+        ({"length": np.array([0, 30, 30, 40])}, "recording 0 of .* has no samples: leave it"),
         ({"audio": None}, "holds neither the arrays audio, length and split nor train, valid"),
         ({"audio": np.array([{}])}, "cannot be read as an npz file of plain arrays .* make it"),
     ],
@@ -349,6 +365,14 @@ def test_tables(tmp_path: Path) -> None:
 def test_bad_arrays(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load(joined(tmp_path / "bad.npz", **arrays))
+
+
+def test_recordings_without_samples_are_left_out(tmp_path: Path) -> None:
+    path = joined(tmp_path / "bad.npz", length=np.array([0, 30, 30, 40]))
+    dataset = load(path, skip_bad_records=True)
+    assert [split.num_sequences for split in dataset.splits] == [1, 1, 1]
+    assert dataset.skipped == ("bad.npz[0]: has no samples",)
+    assert dataset.train.names == ("bad.npz[3]",)
 
 
 @pytest.mark.parametrize("rate", [-16000, 0.5, np.nan, "16k", [1, 2]])

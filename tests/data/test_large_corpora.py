@@ -28,7 +28,7 @@ def recordings(folder: Path) -> DataConfig:
 
 
 def lines(path: Path) -> DataConfig:
-    path.write_text("".join(f"the line {'x' * k} of {k}\n" for k in range(COUNT)))
+    path.write_text("".join(f"{path.stem} line {'x' * k} of {k}\n" for k in range(COUNT)))
     return DataConfig("text_file", manual_dir=str(path), vocabulary_size=200)
 
 

@@ -264,7 +264,8 @@ def test_bad_files(tmp_path: Path, make: Callable[[Path], None], sentence: str) 
     make(path)
     with pytest.raises(BadRecordError) as error:
         read_midi(path, 2)
-    assert str(error.value) == f"{path} {sentence}"
+    more = "--skip_bad_records goes on without such files"
+    assert str(error.value) == f"{path} {sentence}; {more}"
     assert sentence.startswith(error.value.reason + ": ")
 
 

@@ -154,11 +154,13 @@ BAD_ARRAYS: dict[str, tuple[Arrays, str]] = {
     ),
     "number_2": (
         poked(joined(False), "valid", (3, 80), 2),
-        "valid of {path} holds 2.0 in row 3: give zeros and ones",
+        "{path} has no piece of split 'validation' that can be used (songs.npz: valid[0] holds 2.0 "
+        "in step 3): mend it",
     ),
     "not_a_number": (
         poked(joined(False), "valid", (3, 80), np.nan),
-        "valid of {path} holds nan in row 3: give zeros and ones",
+        "{path} has no piece of split 'validation' that can be used (songs.npz: valid[0] holds nan "
+        "in step 3): mend it",
     ),
     "wide": (
         {**joined(False), "train": np.zeros((20, 89), np.uint8)},
@@ -205,11 +207,31 @@ BAD_ARRAYS: dict[str, tuple[Arrays, str]] = {
 def test_bad_arrays(tmp_path: Path, case: str) -> None:
     arrays, sentence = BAD_ARRAYS[case]
     path = save(tmp_path / "songs.npz", arrays)
-    # Leaving records out is no way out: what a file says is true of all of it or of nothing.
+    # Leaving records out is no way out of what is wrong with all of a file, or of a split.
     with pytest.raises(UserError) as error:
         registry.load(config(path, skip_bad_records=True))
     assert str(error.value).startswith(sentence.format(path=path))
     assert_nothing_prepared(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [2, np.nan])
+def test_bad_pieces_are_named_or_left_out(tmp_path: Path, bad: float) -> None:
+    """Of the second training piece; of one stream of many that are joined none can be left out."""
+    place = len(ROLLS["train"][0])
+    path = save(tmp_path / "songs.npz", poked(joined(False), "train", (place, 80), bad))
+    with pytest.raises(UserError) as error:
+        registry.load(config(path))
+    assert str(error.value) == (
+        f"train[1] of {path} holds {float(bad)} in step 0 (counted from 0): give zeros and ones, "
+        "or have such pieces left out with --skip_bad_records"
+    )
+    dataset = registry.load(config(path, skip_bad_records=True))
+    assert_rolls(dataset, {**ROLLS, "train": [ROLLS["train"][0], *ROLLS["train"][2:]]})
+    assert dataset.skipped == (f"songs.npz: train[1] holds {float(bad)} in step 0",)
+    unpacked = {k: np.unpackbits(v, axis=1) if v.ndim == 2 else v for k, v in streams().items()}
+    path = save(tmp_path / "streams.npz", poked(unpacked, "train", (place, 80), bad))
+    with pytest.raises(UserError, match=r"^train\[0:.*: give zeros and ones$"):
+        registry.load(config(path, skip_bad_records=True))
 
 
 class Bomb:
@@ -273,5 +295,5 @@ def test_bad_mat_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"testdata\[1\] of {path} is float64 of shape \[4, 80\]"):
         registry.load(config(path))
     io.savemat(path, {**good, "traindata": cells([roll(3, 0) * 3])})
-    with pytest.raises(UserError, match=rf"traindata\[0\] of {path} holds 3.0 in row "):
+    with pytest.raises(UserError, match=rf"traindata\[0\] of {path} holds 3.0 in step "):
         registry.load(config(path))

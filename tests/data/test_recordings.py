@@ -30,7 +30,7 @@ SAMPLES = np.concatenate([noise(2500), np.array([-32768, 32767, 0, 1, -1], np.in
     ],
 )
 def test_samples_are_exact(tmp_path: Path, name: str, settings: dict[str, str]) -> None:
-    samples, rate = read_recording(write(tmp_path / name, SAMPLES, 11025, **settings))
+    samples, rate, _ = read_recording(write(tmp_path / name, SAMPLES, 11025, **settings))
     np.testing.assert_array_equal(samples, SAMPLES)
     assert (samples.dtype, rate) == (np.int16, 11025)
 
@@ -38,14 +38,14 @@ def test_samples_are_exact(tmp_path: Path, name: str, settings: dict[str, str]) 
 @pytest.mark.parametrize("byte_order", ["01", "10"])
 @pytest.mark.parametrize("name", ["SA1.WAV", "sa1.sph"])
 def test_sphere(tmp_path: Path, name: str, byte_order: str) -> None:
-    samples, rate = read_recording(write_sphere(tmp_path / name, SAMPLES, byte_order=byte_order))
+    samples, rate, _ = read_recording(write_sphere(tmp_path / name, SAMPLES, byte_order=byte_order))
     np.testing.assert_array_equal(samples, SAMPLES)
     assert rate == 16000
 
 
 def test_more_than_16_bits_are_rounded_and_clipped(tmp_path: Path) -> None:
     given = np.array([0.4, 0.6, -0.6, 32767.4, 40000.0, -40000.0, 100.5, 101.5]) / 32768
-    samples, _ = read_recording(write(tmp_path / "a.wav", given, subtype="FLOAT"))
+    samples, *_ = read_recording(write(tmp_path / "a.wav", given, subtype="FLOAT"))
     assert samples.tolist() == [0, 1, -1, 32767, 32767, -32768, 100, 102]
 
 
@@ -53,7 +53,7 @@ def test_more_than_16_bits_are_rounded_and_clipped(tmp_path: Path) -> None:
 def test_lossy_forms(tmp_path: Path, name: str, error: float) -> None:
     """A tone of 16 bits comes back but for a share of its power; mp3 may pad its ends."""
     tone = np.sin(np.arange(16000) * 0.1) * 8000
-    samples, rate = read_recording(write(tmp_path / name, tone.astype(np.int16)))
+    samples, rate, _ = read_recording(write(tmp_path / name, tone.astype(np.int16)))
     middle = samples[4000:12000].astype(float)
     basis = np.stack([np.sin(np.arange(8000) * 0.1), np.cos(np.arange(8000) * 0.1)], 1)
     fit = basis @ np.linalg.lstsq(basis, middle, rcond=None)[0]
@@ -80,7 +80,7 @@ def test_same_rate_is_untouched() -> None:
 
 def test_read_at_another_rate(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", SAMPLES, 8000)
-    samples, rate = read_recording(path, 16000)
+    samples, rate, _ = read_recording(path, 16000)
     assert rate == 16000
     np.testing.assert_array_equal(samples, resampled(SAMPLES, 8000, 16000))
 
@@ -120,7 +120,7 @@ def test_truncated_counts_the_missing_bytes(tmp_path: Path) -> None:
         read_recording(path)
     assert str(error.value) == (
         f"{path} is truncated: at least 20 of its {1024 + 2 * len(SAMPLES) + 20} bytes are "
-        "missing: copy it anew"
+        "missing: copy it anew; --skip_bad_records goes on without such files"
     )
     path = write(tmp_path / "b.wav", SAMPLES)
     path.write_bytes(path.read_bytes()[:-1])
@@ -215,7 +215,7 @@ def test_reader_refuses(tmp_path: Path) -> None:
         list(reader.read("train", [first, other]))
     assert str(error.value) == (
         f"{other} has 8000 samples a second, but {first} has 16000: have all resampled with "
-        "--sample_rate=16000"
+        "--sample_rate=16000; --skip_bad_records goes on without such files"
     )
     with pytest.raises(UserError, match=r"no recording of split 'test' .* \(a.wav: is trunc"):
         list(RecordingReader(tmp_path, 0, True).read("test", [cut(first, 0.5)]))

@@ -301,6 +301,18 @@ def test_empty_file_of_a_split(tmp_path: Path) -> None:
     assert nothing_prepared(tmp_path)
 
 
+def test_one_text_for_two_splits(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "text")
+    (folder / "test.txt").write_bytes((folder / "train.txt").read_bytes())
+    with pytest.raises(UserError) as error:
+        registry.load(config(folder))
+    assert str(error.value) == (
+        f"{folder}/test.txt is a copy of {folder}/train.txt: give other texts for training, "
+        "validation and test"
+    )
+    assert nothing_prepared(tmp_path)
+
+
 def test_missing_and_doubled_files(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "text")
     (folder / "dev.txt").write_text(VALID)

@@ -94,7 +94,7 @@ class Array(tfds.core.GeneratorBasedBuilder):
         left = 0
         for place, index in enumerate(indices):
             rows = array.rows(index)
-            wrong = fault(rows, kind)
+            wrong = array.wrong.get(index) or fault(rows, kind)
             if not wrong:
                 left += 1
                 numbers, symbols = (rows[:0], rows[:, 0]) if kind == "symbol" else (rows, [])
@@ -149,7 +149,13 @@ def load(config: DataConfig) -> Dataset:
 
         shape = () if kind == "symbol" else (frame_size,)
         stored = store("array", builder, "frames", rows, shape, DTYPES[kind])
-        return number_dataset(stored, f"array/{path.stem}", kind, frame_size)
+        return number_dataset(
+            stored,
+            f"array/{path.stem}",
+            kind,
+            frame_size,
+            most_symbols=config.vocabulary_size,
+        )
 
     return read_prepared(
         "array",

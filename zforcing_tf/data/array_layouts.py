@@ -35,12 +35,22 @@ class SequenceArray:
         or `[R]`.
       lengths_name: of the array of the steps of each sequence, `[N]`, if there is one. The rows
         are taken to be those of all sequences, one after the other, if it sums to R.
+      skip_bad: whether sequences of lengths that cannot be are `wrong`, rather than errors.
+
+    Attributes:
+      where: name of the array in messages.
+      values: the array.
+      lengths: `[N] int64`, steps of each sequence.
+      wrong: sequences whose length cannot be, each with the reason.
 
     Raises:
       UserError: a shape or type that cannot be used, or lengths that do not fit.
     """
 
-    def __init__(self, file: ArrayFile, name: str, lengths_name: str | None) -> None:
+    def __init__(
+        self, file: ArrayFile, name: str, lengths_name: str | None, skip_bad: bool = False
+    ) -> None:
+        self.wrong: dict[int, str] = {}
         self.where = file.where(name)
         self.values = file.read(name)
         shape = self.values.shape
@@ -76,27 +86,29 @@ class SequenceArray:
                 "all sequences one after the other"
             )
         self.lengths = lengths.astype(np.int64)
-        self._check_lengths(where)
+        self._check_lengths(where, skip_bad)
 
-    def _check_lengths(self, where: str) -> None:
+    def _check_lengths(self, where: str, skip_bad: bool) -> None:
         shape, lengths = self.values.shape, self.lengths
-        if lengths.min() < 1:
-            sequence = int(np.argmax(lengths < 1))
-            raise UserError(
-                f"{where} says that sequence {sequence} has {lengths[sequence]} steps: leave out "
-                "what has none"
-            )
         total = int(lengths.sum())
-        if self.values.ndim < 3 and total == shape[0]:
+        joined = self.values.ndim < 3 and total == shape[0] and lengths.min() >= 0
+        padded = self.values.ndim in (2, 3) and len(lengths) == shape[0]
+        if joined or padded:
+            longest = shape[0] if joined else shape[1]
+            for sequence in np.flatnonzero((lengths < 1) | (lengths > longest)).tolist():
+                reason = f"says that sequence {sequence} has {lengths[sequence]} steps"
+                if lengths[sequence] > longest:
+                    reason += f", but {self.where} has {longest}"
+                if not skip_bad:
+                    raise UserError(
+                        f"{where} {reason}: give the steps of each sequence without padding, 1 or "
+                        "more, or have such sequences left out with --skip_bad_records"
+                    )
+                self.wrong[sequence] = reason
+        if joined:
             self._starts = np.cumsum(lengths) - lengths
             return
-        padded = self.values.ndim in (2, 3) and len(lengths) == shape[0]
-        if padded and lengths.max() > shape[1]:
-            sequence = int(np.argmax(lengths > shape[1]))
-            raise UserError(
-                f"{where} says that sequence {sequence} has {lengths[sequence]} steps, but "
-                f"{self.where} has {shape[1]}: give the steps of each sequence without padding"
-            )
+        self.lengths = np.clip(lengths, 0, shape[1] if padded else None)
         if not padded:
             raise UserError(
                 f"{where} has {len(lengths)} lengths that sum to {total}, but {self.where} is of "
@@ -160,7 +172,7 @@ def read_splits(path: Path, feature: str = "", fault: Fault | None = None) -> Ar
                 wanted = " or ".join(_NAMES[split])
                 state = "has both the arrays" if names else "has no array"
                 raise UserError(f"{path} {state} {wanted}: give one, beside those of other splits")
-        arrays = {split: _array(file, names[0]) for split, names in given.items()}
+        arrays = {s: _array(file, names[0], skip_bad=bool(fault)) for s, names in given.items()}
         parts = {split: (array, range(len(array.lengths))) for split, array in arrays.items()}
         return ArraySplits(dict(parts), *_layout(path, list(arrays.values())))
     name = file.names[0] if file.names == ("",) else feature or "x"
@@ -169,7 +181,7 @@ def read_splits(path: Path, feature: str = "", fault: Fault | None = None) -> Ar
         raise UserError(
             f"{path} has no array {name!r} but {known}: choose one with --feature, or give {LAYOUT}"
         )
-    array = _array(file, name, "lengths")
+    array = _array(file, name, "lengths", skip_bad=bool(fault))
     if len(array.lengths) < len(SPLIT_NAMES):
         raise UserError(
             f"{array.where} holds {len(array.lengths)} sequences: give at least 3, one for each of "
@@ -177,7 +189,7 @@ def read_splits(path: Path, feature: str = "", fault: Fault | None = None) -> Ar
         )
     kind, frame_size = _layout(path, [array])
     whole = range(len(array.lengths))
-    bad = [k for k in whole if fault(array.rows(k), kind)] if fault else []
+    bad = [k for k in whole if k in array.wrong or fault(array.rows(k), kind)] if fault else []
     good = sorted(set(whole) - set(bad))
     if len(good) < len(SPLIT_NAMES):
         raise UserError(
@@ -189,9 +201,9 @@ def read_splits(path: Path, feature: str = "", fault: Fault | None = None) -> Ar
     return ArraySplits({s: (array, chosen[s]) for s in SPLIT_NAMES}, kind, frame_size)
 
 
-def _array(file: ArrayFile, name: str, *others: str) -> SequenceArray:
+def _array(file: ArrayFile, name: str, *others: str, skip_bad: bool) -> SequenceArray:
     names = [n for n in (f"{name}_lengths", *others) if n in file.names]
-    return SequenceArray(file, name, names[0] if names else None)
+    return SequenceArray(file, name, names[0] if names else None, skip_bad)
 
 
 def _layout(path: Path, arrays: Sequence[SequenceArray]) -> tuple[DataKind, int]:

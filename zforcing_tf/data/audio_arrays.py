@@ -20,18 +20,26 @@ _STORED = ("train", "valid", "test")
 
 
 class ArrayRecordings(NamedTuple):
-    """Recordings by split, each with a name; and their rate, 0 if the file does not say."""
+    """Recordings by split, each with a name; their rate, 0 if the file does not say; what is bad.
+
+    That is what was left out, each with the reason.
+    """
 
     splits: dict[str, list[tuple[str, Samples]]]
     sample_rate: int
+    skipped: list[str]
 
 
-def read_npz(path: Path) -> ArrayRecordings:
+def read_npz(path: Path, skip_bad: bool = False) -> ArrayRecordings:
     """Reads one of two layouts.
 
     - audio, all samples one recording after the other, `[sum(length)] int16`; length, the samples
       of each; split, 0, 1 or 2 of each for training, validation and test; rate, if it is there.
     - train, valid and test, each `[recordings, samples] int16`; rate, if it is there.
+
+    Args:
+      path: of the file.
+      skip_bad: whether recordings without samples are left out, rather than refused.
 
     Raises:
       UserError: the file is damaged, pickled, or holds something else.
@@ -59,14 +67,21 @@ def read_npz(path: Path) -> ArrayRecordings:
             "give a file that does, or a folder of recordings"
         )
     splits: dict[str, list[tuple[str, Samples]]] = {split: [] for split in SPLIT_NAMES}
+    skipped: list[str] = []
     for index, (k, samples) in enumerate(rows):
         if not len(samples):
-            raise UserError(f"recording {index} of {path} has no samples: leave it out")
+            if not skip_bad:
+                raise UserError(
+                    f"recording {index} of {path} (counted from 0) has no samples: leave it out, "
+                    "or have such recordings left out with --skip_bad_records"
+                )
+            skipped.append(f"{path.name}[{index}]: has no samples")
+            continue
         splits[SPLIT_NAMES[k]].append((f"{path.name}[{index}]", samples))
     for split, recordings in splits.items():
         if not recordings:
             raise UserError(f"{path} has no recording of split {split!r}: give at least one")
-    return ArrayRecordings(splits, rate)
+    return ArrayRecordings(splits, rate, skipped)
 
 
 def _rate(path: Path, given: npt.NDArray[Any]) -> int:

@@ -57,7 +57,8 @@ class AudioFolderConfig(tfds.core.BuilderConfig):
 class AudioFolder(tfds.core.GeneratorBasedBuilder):
     """TFDS builder; the module says how files become splits.
 
-    Its metadata hold sample_rate, and skipped: the files left out, each with the reason.
+    Its metadata hold sample_rate; skipped, the files left out, each with the reason; and
+    lower_rates, of `RecordingReader`.
 
     Attributes:
       MIX_DOWN: whether several channels are mixed down, or an error.
@@ -104,7 +105,7 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         reader = RecordingReader(
             path, config.sample_rate, config.skip_bad_records, mix_down=self.MIX_DOWN
         )
-        self.info.metadata["skipped"] = reader.skipped
+        self.info.metadata.update(skipped=reader.skipped, lower_rates=reader.lower_rates)
         files = [file for split in found.values() for file in split]
         reader.refuse_copies(files)
         if bad := reader.leave_out(files):
@@ -121,7 +122,8 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         }
 
     def _from_arrays(self, path: Path) -> dict[str, Iterator[Example]]:
-        splits, rate = read_npz(path)
+        splits, rate, skipped = read_npz(path, self.builder_config.skip_bad_records)
+        self.info.metadata["skipped"] = skipped
         wanted = self.builder_config.sample_rate or rate
         if not wanted:
             raise UserError(f"{path} does not say its sample rate: give it with --sample_rate")
@@ -129,6 +131,9 @@ class AudioFolder(tfds.core.GeneratorBasedBuilder):
         if reason := out_of_proportion(stored_rate, wanted):
             raise UserError(f"{path} {reason}: mend its rate, or --sample_rate")
         self.info.metadata["sample_rate"] = wanted
+        if stored_rate < wanted:
+            count = sum(map(len, splits.values()))
+            self.info.metadata["lower_rates"] = {str(stored_rate): count}
 
         def read(split: str) -> Iterator[tuple[str, Samples]]:
             for name, samples in splits[split]:

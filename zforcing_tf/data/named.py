@@ -197,5 +197,6 @@ def _numbers(
         layout.frame_size,
         layout.image_shape,
         1.0 if kind == "binary" else layout.scale,
+        config.vocabulary_size,
     )
     return dataclasses.replace(dataset, skipped=tuple(known["bad"]))

@@ -6,7 +6,7 @@ No file is ever unpickled: that would run whatever it holds.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,14 +61,16 @@ class Corpus(NamedTuple):
       splits: by the names `SPLIT_NAMES`.
       step_seconds: duration of a step.
       streams: whether training and validation are streams into which pieces are joined.
+      skipped: pieces left out because they were bad, each with the reason.
     """
 
     splits: dict[str, list[Piece]]
     step_seconds: float
     streams: bool = False
+    skipped: Sequence[str] = ()
 
 
-def read_arrays(path: Path) -> Corpus:
+def read_arrays(path: Path, skip_bad: bool = False) -> Corpus:
     """Reads an npz or mat file of piano rolls; the names of its arrays say how they are laid out.
 
     - `{train,valid,test}`, the rolls of a split one after the other, `[sum T, 88]` zeros and ones
@@ -86,9 +88,48 @@ def read_arrays(path: Path) -> Corpus:
     file whose name begins with jsb) a quarter note; they are taken to last 1/4 and 1/2 seconds. A
     step of SRNN's lasts 0.3 seconds.
 
+    Args:
+      path: of the file.
+      skip_bad: whether pieces that hold something else than zeros and ones are left out, rather
+        than refused. A stream is one whole: it is refused all the same.
+
     Raises:
       UserError: the file cannot be read, is pickled, or holds something else; names the array.
     """
+    corpus = _read(path)
+    splits: dict[str, list[Piece]] = {}
+    skipped: list[str] = []
+    for split, pieces in corpus.splits.items():
+        splits[split] = []
+        for piece in pieces:
+            reason = _fault(piece.roll)
+            if reason and (not skip_bad or (corpus.streams and split != "test")):
+                more = ", or have such pieces left out with --skip_bad_records" * (not skip_bad)
+                raise UserError(
+                    f"{piece.name} of {path} {reason} (counted from 0): give zeros and ones{more}"
+                )
+            if reason:
+                skipped.append(f"{path.name}: {piece.name} {reason}")
+            else:
+                splits[split].append(Piece(piece.name, piece.roll.astype(np.uint8)))
+        if not splits[split]:
+            raise UserError(
+                f"{path} has no piece of split {split!r} that can be used ({skipped[-1]}): mend it"
+            )
+    return corpus._replace(splits=splits, skipped=skipped)
+
+
+def _fault(roll: npt.NDArray[Any]) -> str:
+    """The first number that is neither 0 nor 1, if there is any, for the middle of a sentence."""
+    good = (roll == 0) | (roll == 1)
+    if good.all():
+        return ""
+    row, column = np.unravel_index(int(np.argmin(good)), good.shape)
+    return f"holds {roll[row, column]} in step {row}"
+
+
+def _read(path: Path) -> Corpus:
+    """The file's pieces as they are, whatever numbers they hold."""
     try:
         path.open("rb").close()
     except OSError as error:
@@ -204,7 +245,7 @@ def _pieces(path: Path, arrays: Arrays, name: str) -> list[Piece]:
     return [Piece(f"{name}[{k}]", roll) for k, roll in enumerate(rolls)]
 
 
-def _streams(path: Path, name: str, rows: Roll) -> list[Piece]:
+def _streams(path: Path, name: str, rows: npt.NDArray[Any]) -> list[Piece]:
     """16 equal parts of a stream; the last frame of each is the first of the next."""
     steps = (len(rows) - 1) // (SRNN_STREAMS * SRNN_CHUNK) * SRNN_CHUNK
     if steps < 1:
@@ -277,8 +318,8 @@ def _joined(path: Path, name: str, u: npt.NDArray[Any], x: npt.NDArray[Any]) -> 
     return Piece(name, _rows(path, name, np.concatenate([u, x[-1:]]), packed=False))
 
 
-def _rows(path: Path, name: str, values: npt.NDArray[Any], packed: bool = True) -> Roll:
-    """Checked frames [T, 88]."""
+def _rows(path: Path, name: str, values: npt.NDArray[Any], packed: bool = True) -> npt.NDArray[Any]:
+    """Frames [T, 88] of numbers."""
     if packed and values.dtype == np.uint8 and values.ndim == 2 and values.shape[1] == KEYS // 8:
         return np.unpackbits(values, axis=1)
     if values.ndim != 2 or values.shape[1] != KEYS or values.dtype.kind not in "buif":
@@ -288,10 +329,4 @@ def _rows(path: Path, name: str, values: npt.NDArray[Any], packed: bool = True) 
         )
     if not len(values):
         raise UserError(f"{name} of {path} has no row: leave it out")
-    good = (values == 0) | (values == 1)
-    if not good.all():
-        row, column = np.unravel_index(int(np.argmin(good)), good.shape)
-        raise UserError(
-            f"{name} of {path} holds {values[row, column]} in row {row}: give zeros and ones"
-        )
-    return values.astype(np.uint8)
+    return values

@@ -47,7 +47,7 @@ class PianoRollConfig(tfds.core.BuilderConfig):
     Attributes:
       path: file or folder; empty for the manual folder of TensorFlow Datasets.
       steps_per_beat: of MIDI files.
-      skip_bad_records: whether MIDI files that cannot be used are left out.
+      skip_bad_records: whether MIDI files, or pieces of a file, that cannot be used are left out.
     """
 
     path: str = ""
@@ -88,8 +88,12 @@ class PianoRoll(tfds.core.GeneratorBasedBuilder):
         found = _find(path)
         self.info.metadata["skipped"] = []
         if isinstance(found, Path):
-            corpus = piano_arrays.read_arrays(found)
-            self.info.metadata.update(step_seconds=corpus.step_seconds, streams=corpus.streams)
+            corpus = piano_arrays.read_arrays(found, self.builder_config.skip_bad_records)
+            self.info.metadata.update(
+                step_seconds=corpus.step_seconds,
+                streams=corpus.streams,
+                skipped=list(corpus.skipped),
+            )
             return {
                 split: self._generate_examples(corpus.splits[split], len(corpus.splits[split]))
                 for split in SPLIT_NAMES
@@ -168,7 +172,10 @@ def load(config: DataConfig) -> Dataset:
     path = given_path(config.manual_dir, "piano_roll", _WHAT)
     found = _find(path)
     if isinstance(found, Path):
-        name, builder_config = found.stem, PianoRollConfig(name=fingerprint([found]))
+        name, skip = found.stem, config.skip_bad_records
+        builder_config = PianoRollConfig(
+            name=fingerprint([found], *["skip_bad_records"] * skip), skip_bad_records=skip
+        )
     else:
         name, files = path.name, [file for split in found.values() for file in split]
         builder_config = PianoRollConfig(

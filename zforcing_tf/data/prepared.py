@@ -103,6 +103,9 @@ def _prepare(
         for cause in _causes(error):
             if isinstance(cause, UserError):
                 raise cause from None
+        if folder.parent != root / name:  # that of this configuration
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
         if not folder.exists():  # else another process was faster, which is as good
             written = (OSError, tf.errors.OpError)
             if advice == _ROOM and not any(isinstance(e, written) for e in _causes(error)):
@@ -198,4 +201,6 @@ def _quiet(least: int = logging.WARNING) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """The first line of an error's message, for the middle of a sentence."""
     lines = str(error).strip().splitlines()
+    if lines and lines[0].startswith("Manual directory"):
+        return "no --manual_dir is given"
     return lines[0].rstrip(".") if lines else type(error).__name__

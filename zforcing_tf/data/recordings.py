@@ -41,10 +41,12 @@ class Recording(NamedTuple):
     Attributes:
       samples: `[n] int16`, n >= 1.
       sample_rate: samples a second.
+      recorded_rate: those that the file has.
     """
 
     samples: Samples
     sample_rate: int
+    recorded_rate: int
 
 
 def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> Recording:
@@ -76,10 +78,10 @@ def read_recording(path: Path, sample_rate: int = 0, mix_down: bool = False) -> 
     if not len(samples):
         raise BadRecordError(path, *_EMPTY)
     if not sample_rate:
-        return Recording(samples, rate)
+        return Recording(samples, rate, rate)
     if reason := out_of_proportion(rate, sample_rate):
         raise BadRecordError(path, reason, _MEND_HEADER)
-    return Recording(resampled(samples, rate, sample_rate), sample_rate)
+    return Recording(resampled(samples, rate, sample_rate), sample_rate, rate)
 
 
 @contextlib.contextmanager
@@ -205,6 +207,8 @@ class RecordingReader:
     Attributes:
       sample_rate: of all recordings; 0 until the first is read if it was 0.
       skipped: what was left out: "<file>: <reason>", the file as seen from the folder.
+      lower_rates: how many recordings had fewer samples a second than they have now, by their rate
+        as text.
 
     Args:
       folder: in which the recordings are.
@@ -225,6 +229,7 @@ class RecordingReader:
     ):
         self.sample_rate = sample_rate
         self.skipped: list[str] = []
+        self.lower_rates: dict[str, int] = {}
         self._folder = folder
         self._skip = skip_bad_records
         self._as_they_are = not (sample_rate and resample)
@@ -300,7 +305,9 @@ class RecordingReader:
         if path in self._copies:
             raise self._copy_error(path)
         wanted = 0 if self._as_they_are else self.sample_rate
-        samples, rate = read_recording(path, wanted, self._mix_down)
+        samples, rate, recorded = read_recording(path, wanted, self._mix_down)
+        if recorded < rate:
+            self.lower_rates[str(recorded)] = self.lower_rates.get(str(recorded), 0) + 1
         if not self.sample_rate:
             self._first, self.sample_rate = path, rate
         if rate == self.sample_rate:
@@ -319,5 +326,5 @@ class RecordingReader:
         return BadRecordError(
             path,
             f"is a copy of {self._copies[path]}",
-            "remove one of them, or leave copies out with --skip_bad_records",
+            "remove one of them",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from zforcing_tf.config import DataConfig
 from zforcing_tf.data.description import FULL_SCALE, Sound
 from zforcing_tf.data.recordings import Samples, resampled
 from zforcing_tf.data.spec import Dataset, DataSpec
-from zforcing_tf.data.stored import Record, store
+from zforcing_tf.data.stored import Record, first_of, store
 from zforcing_tf.errors import UserError
 
 MU_LAW_BITS = 16
@@ -39,7 +39,7 @@ def sound_dataset(
     Args:
       name: the dataset, for errors.
       builder: a prepared `tfds.core.DatasetBuilder`, of whose metadata sample_rate is the rate of
-        its recordings.
+        its recordings, and lower_rates, if it is there, as of `RecordingReader`.
       config: its frame_size, sample_rate (to which recordings are resampled; 0: as they are) and
         sound_scale count.
       title: name of the dataset in its description; empty: `name`.
@@ -56,7 +56,11 @@ def sound_dataset(
         return whole_frames(resampled(record[feature], stored_rate, rate), config.frame_size)
 
     form = f"frames_{config.frame_size}" + f"_at_{rate}" * (rate != stored_rate)
-    stored = store(name, builder, form, rows, (config.frame_size,), np.int16, splits)
+    advice = (
+        f"a step is {config.frame_size} samples at {rate} a second, so give longer recordings in "
+        "it, take away those that are shorter if it was divided by rule, or make --frame_size less"
+    )
+    stored = store(name, builder, form, rows, (config.frame_size,), np.int16, splits, advice)
     sound = Sound(rate)
     if config.sound_scale == "mu_law":
         sound = Sound(rate, mu_law_bits=MU_LAW_BITS)
@@ -79,17 +83,19 @@ def sound_dataset(
     }
     notes = [
         f"{dataset.spec.name} {split}: {count} recording{'s' * (count > 1)} shorter than a frame "
-        f"of {config.frame_size} samples left out{_named(stored.records[split].too_short)}"
+        f"of {config.frame_size} samples left out{first_of(stored.records[split].too_short)}"
         for split, count in short.items()
         if count
     ]
+    lower = dict((builder.info.metadata or {}).get("lower_rates", {}))
+    if stored_rate < rate:
+        lower = {str(stored_rate): sum(split.num_sequences for split in dataset.splits)}
+    notes += [
+        f"{dataset.spec.name}: {count} recording{'s' * (count > 1)} of {recorded} samples a second "
+        f"made {rate} by resampling, with nothing above {int(recorded) / 2:g} Hz"
+        for recorded, count in sorted(lower.items(), key=lambda item: int(item[0]))
+    ]
     return dataclasses.replace(dataset, notes=(*dataset.notes, *notes))
-
-
-def _named(names: Sequence[str]) -> str:
-    """The first of some names, in parentheses."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f" ({', '.join(names[:5])}{more})" if names else ""
 
 
 def whole_frames(samples: npt.NDArray[Any], frame_size: int) -> npt.NDArray[Any]:

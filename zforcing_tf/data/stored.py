@@ -20,7 +20,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,11 +156,18 @@ def store(
     )
     for split, lengths in stored.lengths.items():
         if not len(lengths):
+            short = first_of(stored.records[split].too_short)
             raise UserError(
-                f"split {split!r} of dataset {name!r} has no sequence of at least one step: "
+                f"split {split!r} of dataset {name!r} has no sequence of at least one step{short}: "
                 f"{advice}"
             )
     return stored
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first of some names, in parentheses."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f" ({', '.join(names[:5])}{more})" if names else ""
 
 
 def mapped(path: Path) -> npt.NDArray[Any]:

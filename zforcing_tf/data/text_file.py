@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from zforcing_tf.config import DataConfig
-from zforcing_tf.data.own_files import fingerprint, folder_entries, given_path
+from zforcing_tf.data.own_files import find_copies, fingerprint, folder_entries, given_path
 from zforcing_tf.data.prepared import ordered_key, read_prepared
 from zforcing_tf.data.spec import SPLIT_NAMES, Dataset
 from zforcing_tf.data.text_lines import text_lines
@@ -83,6 +83,11 @@ class TextFile(tfds.core.GeneratorBasedBuilder):
         skipped: list[str] = []
         self.info.metadata["skipped"] = skipped
         if isinstance(found, dict):
+            for file, other in find_copies(list(found.values())).items():
+                raise UserError(
+                    f"{file} is a copy of {other}: give other texts for training, validation and "
+                    "test"
+                )
             counts = {split: sum(1 for _ in text_lines(f, skip_bad)) for split, f in found.items()}
             return {
                 split: self._generate_examples(
