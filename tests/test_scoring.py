@@ -185,8 +185,25 @@ def test_the_table_a_step_has_every_bound():
     assert lines[1].split()[-2:] == ["7.389", "4.482"]
 
 
+def test_perplexities_are_of_symbols_alone():
+    words = {"elbo": -8.0, "perplexity": 7.4, "nats_per_step": -2.0, "iwae": -7.0}
+    numbers = {"elbo": -9000.0, "nats_per_step": -2000.0, "iwae": -8000.0}
+    tighter = {"iwae_num_samples": 4, "iwae_nats_per_step": -1500.0}
+    lines = table_per_step([("a", words | tighter), ("b", numbers | tighter)]).splitlines()
+    assert lines[1].split()[-2:] == ["7.400", "inf"]
+    assert lines[2].split()[-2:] == ["-", "-"]
+
+
+def test_the_table_a_step_has_the_sums_over_pieces():
+    row = {"elbo": -8.0, "nats_per_step": -2.0, "elbo_whole": -24.0}
+    row |= {"fivo": -7.0, "fivo_num_samples": 4, "fivo_nats_per_step": -1.75, "fivo_whole": -21.0}
+    header, line = table_per_step([("a", row)]).splitlines()
+    assert header.endswith("  elbo whole  fivo-4 whole")
+    assert line.split()[-2:] == ["-24.000", "-21.000"]
+
+
 def test_pieces_are_summed_over_what_they_are_pieces_of():
-    """In the mean over whole sequences; a piece that has no step to score adds nothing."""
+    """In the mean over whole sequences, however often they were cut."""
     data = split().cut(2)
     found = evaluate(Recorder(), factory.spec("gaussian"), data, 3, seed=7)
     counts = [-(-length // 2) for length in LENGTHS]

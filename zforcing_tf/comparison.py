@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from zforcing_tf import config
+from zforcing_tf import config, tables
 from zforcing_tf.data import identity
 from zforcing_tf.data.spec import SPLIT_NAMES
 from zforcing_tf.errors import UserError
@@ -26,7 +26,7 @@ Number: TypeAlias = int | float | None
 
 STANDARD_ERROR = "_standard_error"
 OF_SPLIT = (
-    *(f"elbo{WHOLE}", "nats_per_step", MACRO, "bits_per_dim", "perplexity"),
+    *("nats_per_step", MACRO, "bits_per_dim", "perplexity"),
     *("kl_per_step", "active_units"),
 )
 """What `results.json` says of a split besides its bounds."""
@@ -240,7 +240,8 @@ def arrange(runs: Sequence[Run], split: str) -> list[Section]:
 def _of_same_frames(runs: Sequence[Run], splits: Sequence[str]) -> list[list[Run]]:
     """The runs by the frames of some splits, in the order of the first of each.
 
-    Runs of which these are not known are taken for runs of the same, unless there are several.
+    Runs of which these are not known are taken for runs of the same; where there are several they
+    come last.
     """
     found: list[list[Run]] = []
     unknown = [run for run in runs if run.content is None]
@@ -308,7 +309,10 @@ def _numbers(results: dict[str, Any], scores: dict[str, Any]) -> dict[str, Numbe
                 mean = None
             numbers |= zip(per_step(name), (all_steps, mean), strict=True)
             if "perplexity" in scores and samples and all_steps is not None:
-                numbers[perplexity(name)] = math.exp(-all_steps)
+                value = tables.perplexity(all_steps)
+                numbers[perplexity(name)] = value if math.isfinite(value) else None
+            numbers[name + WHOLE] = _number(scores, bound + WHOLE)
+            numbers[name + WHOLE + STANDARD_ERROR] = _number(scores, bound + WHOLE + STANDARD_ERROR)
     numbers |= {name: _number(results, name) for name in _OF_RUN}
     seconds, epochs = numbers.pop("seconds"), numbers["epochs"]
     numbers["seconds_per_epoch"] = seconds / epochs if seconds is not None and epochs else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from zforcing_tf import comparison, learning_curves, tables
 from zforcing_tf.comparison import OF_SPLIT, STANDARD_ERROR, Group, Run, Section
 from zforcing_tf.learning_curves import Curves, Panel
-from zforcing_tf.tables import MACRO, Column
+from zforcing_tf.tables import MACRO, WHOLE, Column
 from zforcing_tf.training.json_files import write_atomically
 
 _PICTURE, _SEEDS_FILE = "comparison.png", "comparison_seeds.csv"
@@ -68,6 +68,9 @@ def run_columns(runs: Sequence[Run]) -> list[Column]:
 def _titles(runs: Sequence[Run]) -> dict[str, str]:
     """Names of what is said of a split besides bounds, with a perplexity by each bound."""
     found = {}
+    for bound in comparison.bounds(runs):
+        found[bound + WHOLE] = f"{bound} whole"
+        found[bound + WHOLE + STANDARD_ERROR] = _SPREAD
     for name in OF_SPLIT:
         found[name] = _TITLES[name]
         if name == "perplexity":

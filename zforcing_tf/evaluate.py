@@ -153,7 +153,8 @@ def _evaluated(path: str, tighter: list[str]) -> _Evaluated:
     data, pieces, other_pieces = _pieces(experiment.data, given.chunk_length)
     dataset = load_data(RunDirectory(path), data, given.data_dir, given.manual_dir)
     split = dataset.split(given.split)
-    if pieces and other_pieces:
+    # Validation and test data comes in the pieces of the run; training data always whole.
+    if pieces and (other_pieces or given.split == "train"):
         split = split.cut(pieces)
     own_seed = experiment.run.seed
     seed = own_seed if given.seed is None else given.seed

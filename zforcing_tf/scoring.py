@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from zforcing_tf.metrics import ActiveUnits, bits_per_dim
 from zforcing_tf.randomness import SAMPLE_STEP
 from zforcing_tf.resampling import DEFAULT, Resampling
 from zforcing_tf.sequence_model import SequenceModel
-from zforcing_tf.tables import MACRO, WHOLE
+from zforcing_tf.tables import MACRO, WHOLE, perplexity
 from zforcing_tf.training.distribution import ALONE, Team
 
 _NUMBERS_AT_ONCE = 2**28
@@ -92,7 +92,7 @@ def evaluate(
         "kl_per_step": kl / num_steps,
     }
     if spec.kind == "symbol":
-        results["perplexity"] = float(np.exp(-total / num_steps))
+        results["perplexity"] = perplexity(total / num_steps)
     else:
         results["bits_per_dim"] = bits_per_dim(total, num_steps, spec.frame_size)
     if model.cell.latent_size:
@@ -276,24 +276,31 @@ def table_per_step(rows: list[tuple[str, dict[str, Any]]]) -> str:
     tighter = _tighter(rows)
     if not tighter:
         return ""
-    bounds = [("elbo", 0), *reversed(tighter)]
     columns = [tables.Column("run", "", [label for label, _ in rows])]
-
-    def add(title: str, key: str, value: Callable[[float], float]) -> None:
-        for bound, count in bounds:
-            name = f"{bound}-{count}" if count else bound
-            found = [
-                _of(row, bound, count, key if not count else f"{bound}_{key}") for _, row in rows
-            ]
-            values = [None if number is None else value(number) for number in found]
-            columns.append(tables.Column(name, f"{name}{title}", values))
-
-    add(" nats/step", "nats_per_step", float)
-    if any(_differs(row) for _, row in rows):
-        add(" macro", MACRO, float)
-    if any("perplexity" in row for _, row in rows):
-        add(" perplexity", "nats_per_step", lambda nats: math.exp(-nats))
+    known = [_with_perplexities(row) for _, row in rows]
+    names = {"nats/step": "nats_per_step"}
+    if any(_differs(row) for row in known):
+        names["macro"] = MACRO
+    if any(f"elbo{WHOLE}" in row for row in known):
+        names["whole"] = WHOLE
+    if any("perplexity" in row for row in known):
+        names["perplexity"] = "perplexity"
+    for title, name in names.items():
+        for bound, count in [("elbo", 0), *reversed(tighter)]:
+            of_bound = f"{bound}-{count}" if count else bound
+            key = bound + name if name == WHOLE else f"{bound}_{name}" if count else name
+            values = [_of(row, bound, count, key) for row in known]
+            columns.append(tables.Column(of_bound, f"{of_bound} {title}", values))
     return tables.as_text(columns)
+
+
+def _with_perplexities(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of symbols, with the perplexity by each bound."""
+    if "perplexity" not in row:
+        return row
+    ends = "_nats_per_step"
+    more = {k: v for k, v in row.items() if k.endswith(ends)}
+    return {**row, **{f"{k.removesuffix(ends)}_perplexity": perplexity(v) for k, v in more.items()}}
 
 
 def _tighter(rows: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, int]]:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -26,6 +27,14 @@ TITLES = {
     "seconds": "seconds",
 }
 """What the results of a run are called in tables, in the order of their columns."""
+
+
+def perplexity(nats_per_step: float) -> float:
+    """Of symbols: the number of equally likely ones that would be as hard to predict."""
+    try:
+        return math.exp(-nats_per_step)
+    except OverflowError:
+        return math.inf
 
 
 @dataclasses.dataclass(frozen=True)

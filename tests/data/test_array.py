@@ -393,16 +393,32 @@ def test_sequences_of_no_steps_among_joined_ones_are_left_out(tmp_path: Path) ->
     assert sorted(lengths) == [3, 4, 5] and len(dataset.skipped) == 1
 
 
-def test_symbols_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
+def test_a_length_of_0_makes_no_other_layout(tmp_path: Path) -> None:
+    """Lengths that sum to the rows by chance, one of them 0: they are still those of the rows."""
+    x = numbers(4, 5)
+    dataset = load(tmp_path / "a.npz", {"x": x, "x_lengths": [2, 0, 1, 1]}, skip_bad_records=True)
+    assert dataset.spec.frame_size == 1
+    frames = sorted(float(v) for split in dataset.splits for v in split.values.reshape(-1))
+    assert frames == pytest.approx(sorted([*x[0, :2], x[2, 0], x[3, 0]]), rel=1e-6)
+
+
+def test_what_is_left_out_decides_no_kind(tmp_path: Path) -> None:
+    x = np.zeros((4, 3, 2), np.uint8)
+    x[1] = 255
+    arrays = {"x": x, "x_lengths": np.array([3, 4, 3, 3])}
+    dataset = load(tmp_path / "a.npz", arrays, skip_bad_records=True)
+    assert dataset.spec.kind == "binary" and len(dataset.skipped) == 1
+
+
+def test_symbols_beyond_the_vocabulary_are_noted(tmp_path: Path) -> None:
     arrays = {"x": np.arange(12).reshape(3, 4)}
-    with pytest.raises(UserError) as error:
-        load(tmp_path / "mine.npz", arrays, vocabulary_size=11)
-    assert str(error.value) == (
-        "dataset 'array/mine' holds the symbol 11, so that there are 12 with 0, but "
-        "--vocabulary_size=11: give as many, if these are symbols; quantities are given as "
-        "floating-point numbers"
+    dataset = load(tmp_path / "mine.npz", arrays, vocabulary_size=11)
+    assert dataset.spec.frame_size == 12
+    assert dataset.notes == (
+        "array/mine: 12 symbols, as the greatest is 11, though --vocabulary_size=11, which is of "
+        "words and characters; if they are quantities, give floating-point numbers",
     )
-    assert load(tmp_path / "mine.npz", arrays, vocabulary_size=12).spec.frame_size == 12
+    assert not load(tmp_path / "mine.npz", arrays, vocabulary_size=12).notes
 
 
 def test_what_is_in_two_splits_is_said(tmp_path: Path) -> None:

@@ -144,13 +144,13 @@ BAD_ARRAYS: dict[str, tuple[Arrays, str]] = {
         {**joined(True), "train_len": np.array([7, 1, 11])},
         "the lengths train_len of {path} sum to 19, but train has 20 rows: give the frames of each",
     ),
-    "length_0": (
-        {**joined(True), "train_len": np.array([20, 0])},
-        "train_len of {path} is no list of lengths of 1 or more: give the frames of each",
+    "length_below_0": (
+        {**joined(True), "train_len": np.array([21, -1])},
+        "train_len of {path} is no list of lengths: give the frames of each",
     ),
     "lengths_of_floats": (
         {**joined(True), "train_len": np.array([7.0, 1.0, 12.0])},
-        "train_len of {path} is no list of lengths of 1 or more",
+        "train_len of {path} is no list of lengths: give",
     ),
     "number_2": (
         poked(joined(False), "valid", (3, 80), 2),
@@ -230,8 +230,19 @@ def test_bad_pieces_are_named_or_left_out(tmp_path: Path, bad: float) -> None:
     assert dataset.skipped == (f"songs.npz: train[1] holds {float(bad)} in step 0",)
     unpacked = {k: np.unpackbits(v, axis=1) if v.ndim == 2 else v for k, v in streams().items()}
     path = save(tmp_path / "streams.npz", poked(unpacked, "train", (place, 80), bad))
-    with pytest.raises(UserError, match=r"^train\[0:.*: give zeros and ones$"):
-        registry.load(config(path, skip_bad_records=True))
+    for skip in (False, True):
+        with pytest.raises(UserError, match=r"^train\[0:.*: give zeros and ones$"):
+            registry.load(config(path, skip_bad_records=skip))
+
+
+def test_pieces_without_a_step_are_named_or_left_out(tmp_path: Path) -> None:
+    arrays = {**joined(True), "train_len": np.array([7, 1, 0, 12])}
+    path = save(tmp_path / "songs.npz", arrays)
+    with pytest.raises(UserError, match=r"^train\[2\] of .* has no step .* --skip_bad_records$"):
+        registry.load(config(path))
+    dataset = registry.load(config(path, skip_bad_records=True))
+    assert_rolls(dataset, ROLLS)
+    assert dataset.skipped == ("songs.npz: train[2] has no step",)
 
 
 class Bomb:

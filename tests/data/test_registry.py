@@ -66,6 +66,7 @@ def test_part_of_the_training_data() -> None:
     np.testing.assert_array_equal(part.train.padded([6])[0], whole.train.padded([6])[0])
     assert part.train.num_frames == len(part.train.values)
     assert part.spec == whole.spec
+    assert part.notes[-1].startswith("linear_gaussian: training on the first 7 of ")
     np.testing.assert_array_equal(part.test.values, whole.test.values)
     count = whole.train.num_sequences
     message = f"--train_sequences={count + 1}, but dataset 'linear_gaussian' has {count:,} to train"

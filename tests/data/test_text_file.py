@@ -46,7 +46,7 @@ def sentences(dataset: Dataset) -> dict[str, list[str]]:
 
 
 def nothing_prepared(tmp_path: Path) -> bool:
-    return not list((tmp_path / "prepared").glob("text_file/[!.]*/*"))
+    return not list((tmp_path / "prepared").glob("text_file/[!.]*"))
 
 
 class TextFileBuilderTest(builder_case.BuilderCase):

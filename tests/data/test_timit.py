@@ -120,6 +120,11 @@ def test_copies_of_all_kinds_are_the_same(tmp_path: Path) -> None:
     assert half.spec.sound.sample_rate == 8000
     frames = half.test.values[: half.test.lengths[0]]
     np.testing.assert_array_equal(half.spec.sound.samples(frames), first.reshape(-1, 5))
+    assert not any("resampling" in note for note in half.notes)
+    assert load(tmp_path / "3", "", sample_rate=32000).notes[-1] == (
+        f"timit: {len(SAMPLES)} recordings of 16000 samples a second made 32000 by resampling, "
+        "with nothing above 8000 Hz"
+    )
 
 
 def test_metadata(tmp_path: Path) -> None:
@@ -213,7 +218,13 @@ def test_what_was_prepared_of_other_files(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small")
 def test_not_given_or_of_another_rate(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give your copy with --manual_dir. TIMIT is sold by the"):
-        load(tmp_path, "")
+        load(tmp_path / "of_it", "")
+    (tmp_path / "empty").mkdir()
+    for given, reason in (("", "no --manual_dir is given"), ("empty", "is missing or empty")):
+        path = tmp_path / given if given else ""
+        with pytest.raises(UserError, match=rf"^dataset 'timit' .* \(.*{reason}\): give your copy"):
+            load(tmp_path / "of_it", path)
+    assert not list((tmp_path / "of_it").glob("timit/[!.]*"))
     copy = make_copy(tmp_path / "copy")
     for key in KEYS:
         write_sphere(copy / f"{key}.WAV", SAMPLES[key.lower()], 8000)

@@ -154,7 +154,7 @@ def load(config: DataConfig) -> Dataset:
             f"array/{path.stem}",
             kind,
             frame_size,
-            most_symbols=config.vocabulary_size,
+            vocabulary_size=config.vocabulary_size,
         )
 
     return read_prepared(

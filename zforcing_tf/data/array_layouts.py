@@ -93,6 +93,8 @@ class SequenceArray:
         total = int(lengths.sum())
         joined = self.values.ndim < 3 and total == shape[0] and lengths.min() >= 0
         padded = self.values.ndim in (2, 3) and len(lengths) == shape[0]
+        if padded and lengths.min() < 1:
+            joined = False  # else a row would have belonged to one sequence by chance
         if joined or padded:
             longest = shape[0] if joined else shape[1]
             for sequence in np.flatnonzero((lengths < 1) | (lengths > longest)).tolist():
@@ -131,8 +133,9 @@ class SequenceArray:
             found = self.values[self._starts[index] : self._starts[index] + length]
         return found.reshape(length, self.frame_size)
 
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        return (self.rows(index) for index in range(len(self.lengths)))
+    def good(self) -> Iterator[npt.NDArray[Any]]:
+        """All sequences that are not `wrong`."""
+        return (self.rows(k) for k in range(len(self.lengths)) if k not in self.wrong)
 
 
 class ArraySplits(NamedTuple):
@@ -224,7 +227,7 @@ def _layout(path: Path, arrays: Sequence[SequenceArray]) -> tuple[DataKind, int]
     if types == {"real"}:
         return "real", sizes[0]
     eight_bits = all(array.values.dtype in (np.bool_, np.uint8) for array in arrays)
-    if eight_bits and all((rows <= 1).all() for array in arrays for rows in array):
+    if eight_bits and all((rows <= 1).all() for array in arrays for rows in array.good()):
         return "binary", sizes[0]
     if sizes[0] > 1:
         raise UserError(

@@ -80,7 +80,10 @@ def read_npz(path: Path, skip_bad: bool = False) -> ArrayRecordings:
         splits[SPLIT_NAMES[k]].append((f"{path.name}[{index}]", samples))
     for split, recordings in splits.items():
         if not recordings:
-            raise UserError(f"{path} has no recording of split {split!r}: give at least one")
+            left_out = f" that can be used ({skipped[-1]})" if skipped else ""
+            raise UserError(
+                f"{path} has no recording of split {split!r}{left_out}: give at least one"
+            )
     return ArrayRecordings(splits, rate, skipped)
 
 

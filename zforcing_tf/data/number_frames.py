@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from zforcing_tf.data.spec import DataKind, Dataset, DataSpec
 from zforcing_tf.data.stored import Stored
-from zforcing_tf.errors import UserError
 
 DTYPES: dict[DataKind, type[np.generic]] = {
     "real": np.float32,
@@ -54,7 +53,7 @@ def number_dataset(
     frame_size: int,
     image_shape: tuple[int, int] | None = None,
     scale: float = 1.0,
-    most_symbols: int = MOST_SYMBOLS,
+    vocabulary_size: int = MOST_SYMBOLS,
     notes: Sequence[str] = (),
 ) -> Dataset:
     """The dataset of stored rows.
@@ -66,16 +65,17 @@ def number_dataset(
       frame_size: D, if they are no symbols.
       image_shape: see `DataSpec`.
       scale: by which numbers are divided.
-      most_symbols: of symbols there may be as many.
+      vocabulary_size: if there are more symbols, it is noted.
       notes: see `Dataset`.
     """
     if kind == "symbol":
         frame_size = 1 + int(max(known.greatest for known in stored.statistics.values()))
-        if frame_size > most_symbols:
-            raise UserError(
-                f"dataset {title!r} holds the symbol {frame_size - 1}, so that there are "
-                f"{frame_size} with 0, but --vocabulary_size={most_symbols}: give as many, if "
-                "these are symbols; quantities are given as floating-point numbers"
+        if frame_size > vocabulary_size:
+            notes = (
+                *notes,
+                f"{title}: {frame_size:,} symbols, as the greatest is {frame_size - 1}, though "
+                f"--vocabulary_size={vocabulary_size}, which is of words and characters; if they "
+                "are quantities, give floating-point numbers",
             )
 
     def decode(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:

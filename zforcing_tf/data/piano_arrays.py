@@ -90,8 +90,8 @@ def read_arrays(path: Path, skip_bad: bool = False) -> Corpus:
 
     Args:
       path: of the file.
-      skip_bad: whether pieces that hold something else than zeros and ones are left out, rather
-        than refused. A stream is one whole: it is refused all the same.
+      skip_bad: whether pieces that have no step, or hold something else than zeros and ones, are
+        left out, rather than refused. A stream is one whole: it is refused all the same.
 
     Raises:
       UserError: the file cannot be read, is pickled, or holds something else; names the array.
@@ -102,9 +102,9 @@ def read_arrays(path: Path, skip_bad: bool = False) -> Corpus:
     for split, pieces in corpus.splits.items():
         splits[split] = []
         for piece in pieces:
-            reason = _fault(piece.roll)
-            if reason and (not skip_bad or (corpus.streams and split != "test")):
-                more = ", or have such pieces left out with --skip_bad_records" * (not skip_bad)
+            reason, whole = _fault(piece.roll), corpus.streams and split != "test"
+            if reason and (whole or not skip_bad):
+                more = "" if whole else ", or have such pieces left out with --skip_bad_records"
                 raise UserError(
                     f"{piece.name} of {path} {reason} (counted from 0): give zeros and ones{more}"
                 )
@@ -121,6 +121,8 @@ def read_arrays(path: Path, skip_bad: bool = False) -> Corpus:
 
 def _fault(roll: npt.NDArray[Any]) -> str:
     """The first number that is neither 0 nor 1, if there is any, for the middle of a sentence."""
+    if not len(roll):
+        return "has no step"
     good = (roll == 0) | (roll == 1)
     if good.all():
         return ""
@@ -232,10 +234,8 @@ def _cells(path: Path, arrays: Arrays) -> dict[str, list[Piece]]:
 def _pieces(path: Path, arrays: Arrays, name: str) -> list[Piece]:
     """Pieces of known lengths that lie one after the other."""
     rows, lengths = _rows(path, name, arrays[name]), arrays[f"{name}_len"]
-    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not lengths.size or min(lengths) < 1:
-        raise UserError(
-            f"{name}_len of {path} is no list of lengths of 1 or more: give the frames of each"
-        )
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not lengths.size or min(lengths) < 0:
+        raise UserError(f"{name}_len of {path} is no list of lengths: give the frames of each")
     if int(lengths.sum()) != len(rows):
         raise UserError(
             f"the lengths {name}_len of {path} sum to {int(lengths.sum())}, but {name} has "

@@ -47,7 +47,8 @@ class PianoRollConfig(tfds.core.BuilderConfig):
     Attributes:
       path: file or folder; empty for the manual folder of TensorFlow Datasets.
       steps_per_beat: of MIDI files.
-      skip_bad_records: whether MIDI files, or pieces of a file, that cannot be used are left out.
+      skip_bad_records: whether MIDI files that cannot be used are left out, and pieces of a file
+        of arrays that have no step or hold other numbers than 0 and 1.
     """
 
     path: str = ""

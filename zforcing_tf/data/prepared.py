@@ -100,18 +100,22 @@ def _prepare(
                 )
             )
     except Exception as error:  # whatever it was, it left nothing that could be read
+        if folder.parent != root / name:  # that of this configuration, if it is empty
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
         for cause in _causes(error):
             if isinstance(cause, UserError):
                 raise cause from None
-        if folder.parent != root / name:  # that of this configuration
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()
         if not folder.exists():  # else another process was faster, which is as good
             written = (OSError, tf.errors.OpError)
             if advice == _ROOM and not any(isinstance(e, written) for e in _causes(error)):
                 advice = "mend what it is made of, if that is yours, or report this"
+            reason = _reason(error)
+            if reason.startswith("Manual directory"):  # TFDS then names a folder of its own
+                given = f"--manual_dir={manual_dir} is missing or empty"
+                reason = given if manual_dir else "no --manual_dir is given"
             raise UserError(
-                f"dataset {name!r} could not be prepared in {folder} ({_reason(error)}): {advice}"
+                f"dataset {name!r} could not be prepared in {folder} ({reason}): {advice}"
             ) from error
     # What killed processes left. One that is still at work finds the finished dataset, as above.
     for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
@@ -201,6 +205,4 @@ def _quiet(least: int = logging.WARNING) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """The first line of an error's message, for the middle of a sentence."""
     lines = str(error).strip().splitlines()
-    if lines and lines[0].startswith("Manual directory"):
-        return "no --manual_dir is given"
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -69,7 +69,15 @@ def load(config: DataConfig, data_dir: str | None = None) -> Dataset:
                 f"--train_sequences={config.train_sequences}, but dataset {dataset.spec.name!r} "
                 f"has {given:,} to train on: give fewer, or 0 for all"
             )
-        dataset = dataclasses.replace(dataset, train=dataset.train.first(config.train_sequences))
+        note = (
+            f"{dataset.spec.name}: training on the first {config.train_sequences:,} of {given:,} "
+            "sequences; what else is said of the training data is said of all of them"
+        )
+        dataset = dataclasses.replace(
+            dataset,
+            train=dataset.train.first(config.train_sequences),
+            notes=(*dataset.notes, note),
+        )
     if config.chunk_evaluation:
         validation, test = (s.cut(config.chunk_length) for s in dataset.splits[1:])
         dataset = dataclasses.replace(dataset, validation=validation, test=test)

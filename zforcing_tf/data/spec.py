@@ -31,7 +31,7 @@ class DataSpec:
       name: name of the dataset in the registry.
       kind: what a frame holds: `binary`, `real` or `symbol`.
       frame_size: D, the numbers in one frame; for symbols the size of the vocabulary.
-      max_length: steps of the longest sequence of all splits.
+      max_length: steps of the longest sequence of all splits, whether trained on or not.
       image_shape: rows and columns of the picture whose pixels the frames of a sequence list in
         raster order, or None if the sequences are no pictures.
       sound: what the numbers of frames are if they are samples of sound.
@@ -105,7 +105,7 @@ class Split:
         makes these of, such as samples of 16 bits in a file.
       lengths: `[N] int32`, steps of every sequence, each at least 1.
       decode: from rows of `values` to frames, if they are no frames yet.
-      limits: least and greatest number of all frames, if that is known without reading them.
+      limits: no number of the frames is less or greater, if that is known without reading them.
       names: of the sequences, such as the files that they were read from; empty if they have none.
       wholes: `[N] int32`, if the sequences are pieces of longer ones: of which, counted from 0.
     """
