@@ -162,6 +162,9 @@ def test_diagnostics_are_printed_written_and_kept(trained, results, with_flags, 
     fewer = asked(run, diagnostics=True, diagnostics_sequences=3, chunk_length=7)
     assert with_flags(evaluate, **fewer) == 0
     assert results()["test, chunks of 7"]["diagnostics"]["num_sequences"] == 3
+    others = [path.with_stem("diagnostics_test_chunks_of_7") for path in pictures]
+    assert capsys.readouterr().out.splitlines()[-2:] == list(map(str, others))
+    assert all(path.exists() for path in [*pictures, *others])
     assert results()["test"]["diagnostics"] == found
 
 

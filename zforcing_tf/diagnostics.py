@@ -146,18 +146,19 @@ def table(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
     )
 
 
-def write(folder: Path, title: str, found: Diagnostics) -> list[Path]:
-    """Writes the arrays as diagnostics.npz, and a picture as diagnostics.png; returns the paths.
+def write(folder: Path, title: str, found: Diagnostics, name: str = "diagnostics") -> list[Path]:
+    """Writes the arrays as an npz file, and a picture as a png file; returns the paths.
 
     Args:
         folder: made if it is missing.
         title: of the picture.
         found: what to write.
+        name: of both files, without ending.
 
     Raises:
         UserError: they cannot be written.
     """
-    arrays, picture = folder / "diagnostics.npz", folder / "diagnostics.png"
+    arrays, picture = folder / f"{name}.npz", folder / f"{name}.png"
     with writing(folder, "mend that, then give the same command again"):
         folder.mkdir(parents=True, exist_ok=True)
         # The type of `savez` takes any array for its own options.

@@ -14,12 +14,14 @@ bits per dimension and perplexity, lower is better.
 also says whether the latents are used (KL of each dimension and step, active units, mutual
 information, and what becomes of the bound if latents come from the prior), and how far the model
 gets on frames of its own; it draws that as samples/diagnostics.png in the run, with the arrays in
-samples/diagnostics.npz. Takes as long again, a few times.
+samples/diagnostics.npz; of anything but test data at its best epoch under a name that says so, such
+as diagnostics_validation.png. Takes as long again, a few times.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -253,7 +255,10 @@ def _written(found: _Evaluated) -> bool:
         count = found.diagnostics.numbers["num_sequences"]
         title = f"{found.path}: {found.name}, {count:,} sequences"
         try:
-            written = diagnostics.write(directory.samples, title, found.diagnostics)
+            name = "" if found.name == "test" else "_" + re.sub(r"\W+", "_", found.name)
+            written = diagnostics.write(
+                directory.samples, title, found.diagnostics, f"diagnostics{name}"
+            )
             print("\n".join(map(str, written)), flush=True)
         except UserError as error:
             logging.warning("the picture is not written: %s", error)
