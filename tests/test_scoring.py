@@ -189,9 +189,10 @@ def test_perplexities_are_of_symbols_alone():
     words = {"elbo": -8.0, "perplexity": 7.4, "nats_per_step": -2.0, "iwae": -7.0}
     numbers = {"elbo": -9000.0, "nats_per_step": -2000.0, "iwae": -8000.0}
     tighter = {"iwae_num_samples": 4, "iwae_nats_per_step": -1500.0}
+    words |= {"fivo": None, "fivo_num_samples": 4, "fivo_nats_per_step": None}  # was not finite
     lines = table_per_step([("a", words | tighter), ("b", numbers | tighter)]).splitlines()
-    assert lines[1].split()[-2:] == ["7.400", "inf"]
-    assert lines[2].split()[-2:] == ["-", "-"]
+    assert lines[1].split()[-3:] == ["7.400", "inf", "-"]
+    assert lines[2].split()[-3:] == ["-", "-", "-"]
 
 
 def test_the_table_a_step_has_the_sums_over_pieces():

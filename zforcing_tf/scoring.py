@@ -299,7 +299,7 @@ def _with_perplexities(row: Mapping[str, Any]) -> Mapping[str, Any]:
     if "perplexity" not in row:
         return row
     ends = "_nats_per_step"
-    more = {k: v for k, v in row.items() if k.endswith(ends)}
+    more = {k: v for k, v in row.items() if k.endswith(ends) and v is not None}
     return {**row, **{f"{k.removesuffix(ends)}_perplexity": perplexity(v) for k, v in more.items()}}
 
 
