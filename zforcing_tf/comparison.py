@@ -207,13 +207,7 @@ def per_step(bound: str) -> tuple[str, str]:
     Args:
         bound: one of `bounds`.
     """
-    before = "" if bound == "elbo" else f"{bound}_"
-    return f"{before}nats_per_step", before + MACRO
-
-
-def perplexity(bound: str) -> str:
-    """Name of the perplexity by one of `bounds`."""
-    return "perplexity" if bound == "elbo" else f"{bound}_perplexity"
+    return tables.of_bound(bound, "nats_per_step"), tables.of_bound(bound, MACRO)
 
 
 def arrange(runs: Sequence[Run], split: str) -> list[Section]:
@@ -310,7 +304,9 @@ def _numbers(results: dict[str, Any], scores: dict[str, Any]) -> dict[str, Numbe
             numbers |= zip(per_step(name), (all_steps, mean), strict=True)
             if "perplexity" in scores and samples and all_steps is not None:
                 value = tables.perplexity(all_steps)
-                numbers[perplexity(name)] = value if math.isfinite(value) else None
+                numbers[tables.of_bound(name, "perplexity")] = (
+                    value if math.isfinite(value) else None
+                )
             numbers[name + WHOLE] = _number(scores, bound + WHOLE)
             numbers[name + WHOLE + STANDARD_ERROR] = _number(scores, bound + WHOLE + STANDARD_ERROR)
     numbers |= {name: _number(results, name) for name in _OF_RUN}

@@ -75,7 +75,7 @@ def _titles(runs: Sequence[Run]) -> dict[str, str]:
         found[name] = _TITLES[name]
         if name == "perplexity":
             for bound in comparison.bounds(runs):
-                found.setdefault(comparison.perplexity(bound), f"{name} {bound}")
+                found.setdefault(tables.of_bound(bound, name), f"{name} {bound}")
     return found
 
 

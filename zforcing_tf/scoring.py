@@ -268,7 +268,7 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def table_per_step(rows: list[tuple[str, dict[str, Any]]]) -> str:
-    """Every bound a step, and of symbols the perplexity by each; empty if there is but the elbo.
+    """Every bound a step, of pieces by sequence, of symbols as perplexity; empty if only the elbo.
 
     Args:
         rows: as of `table`, with the numbers of `tighter_bounds`.
@@ -288,7 +288,7 @@ def table_per_step(rows: list[tuple[str, dict[str, Any]]]) -> str:
     for title, name in names.items():
         for bound, count in [("elbo", 0), *reversed(tighter)]:
             of_bound = f"{bound}-{count}" if count else bound
-            key = bound + name if name == WHOLE else f"{bound}_{name}" if count else name
+            key = bound + WHOLE if name == WHOLE else tables.of_bound(bound, name)
             values = [_of(row, bound, count, key) for row in known]
             columns.append(tables.Column(of_bound, f"{of_bound} {title}", values))
     return tables.as_text(columns)

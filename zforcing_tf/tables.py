@@ -29,6 +29,11 @@ TITLES = {
 """What the results of a run are called in tables, in the order of their columns."""
 
 
+def of_bound(bound: str, name: str) -> str:
+    """What a number that each bound has is called: by itself for the elbo, after others' names."""
+    return name if bound == "elbo" else f"{bound}_{name}"
+
+
 def perplexity(nats_per_step: float) -> float:
     """Of symbols: the number of equally likely ones that would be as hard to predict."""
     try:

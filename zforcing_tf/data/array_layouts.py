@@ -110,8 +110,9 @@ class SequenceArray:
         if joined:
             self._starts = np.cumsum(lengths) - lengths
             return
-        self.lengths = np.clip(lengths, 0, shape[1] if padded else None)
-        if not padded:
+        if padded:
+            self.lengths = np.clip(lengths, 0, shape[1])
+        else:
             raise UserError(
                 f"{where} has {len(lengths)} lengths that sum to {total}, but {self.where} is of "
                 f"shape {list(shape)}: give a length for each sequence of [sequences, steps, ...], "
